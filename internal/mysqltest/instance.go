@@ -20,7 +20,8 @@ import (
 type Options struct {
 	Flavour  Flavour  // MySQL97 if empty
 	Name     string   // for messages and the name of a kept log; the flavour if empty
-	Args     []string // more options of mysqld; they win over this package's
+	Args     []string // more options of mysqld, e.g. "--gtid-mode=OFF"; they win over this package's, but leave port, socket and datadir alone
+	Port     int      // TCP port on 127.0.0.1; a free one if zero
 	Progress Progress // told about a fetch and other long steps; may be nil
 
 	// StartTimeout limits the wait until a started server answers; 2 minutes if zero.
@@ -75,12 +76,14 @@ func Launch(ctx context.Context, opts Options) (*Instance, error) {
 		if err = inst.Start(ctx); err == nil {
 			return inst, nil
 		}
-		if text, _ := os.ReadFile(inst.ErrorLog); try == 5 || !strings.Contains(string(text), "port: "+strconv.Itoa(inst.Port)) {
+		if text, _ := os.ReadFile(inst.ErrorLog); try == 5 || opts.Port != 0 || !strings.Contains(string(text), "running on port: "+strconv.Itoa(inst.Port)) {
 			break
 		}
-		if inst.Port, err = freePort(); err != nil {
+		port, perr := freePort()
+		if perr != nil {
 			break
 		}
+		inst.Port = port
 	}
 	return nil, errors.Join(err, inst.Close())
 }
@@ -97,7 +100,7 @@ func newInstance(ctx context.Context, server *Server, template string, opts Opti
 	inst := &Instance{
 		Server: server, Name: opts.Name, Dir: dir,
 		DataDir: filepath.Join(dir, "data"), Socket: filepath.Join(dir, "mysql.sock"), ErrorLog: filepath.Join(dir, "error.log"),
-		timeout: opts.StartTimeout, args: append([]string(nil), opts.Args...),
+		Port: opts.Port, timeout: opts.StartTimeout, args: append([]string(nil), opts.Args...),
 	}
 	if inst.Name == "" {
 		inst.Name = string(server.Flavour)
@@ -115,9 +118,12 @@ func newInstance(ctx context.Context, server *Server, template string, opts Opti
 	return inst, nil
 }
 
+// fill puts everything into the instance's folder.
 func (i *Instance) fill(ctx context.Context, template string) (err error) {
-	if i.Port, err = freePort(); err != nil {
-		return err
+	if i.Port == 0 {
+		if i.Port, err = freePort(); err != nil {
+			return err
+		}
 	}
 	i.ServerID = uint32(i.Port)
 	if err := os.Mkdir(filepath.Join(i.Dir, "tmp"), 0o700); err != nil {
@@ -233,7 +239,7 @@ func (i *Instance) awaitReady(ctx context.Context) error {
 	for {
 		select {
 		case <-i.proc.done:
-			return fmt.Errorf("the server ended: %w", cmpErr(i.proc.err))
+			return fmt.Errorf("the server ended: %w", exitErr(i.proc.err))
 		case <-ctx.Done():
 			return fmt.Errorf("the server does not answer: %w", ctx.Err())
 		case <-tick.C:
@@ -250,7 +256,7 @@ func (i *Instance) awaitReady(ctx context.Context) error {
 	}
 }
 
-func cmpErr(err error) error {
+func exitErr(err error) error {
 	if err == nil {
 		return errors.New("exit status 0")
 	}

@@ -167,13 +167,13 @@ func (s *Server) command(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Tool builds a run of a client program of the server's flavour: mysql, mysqladmin, mysqlbinlog, mysqldump (MariaDB's
-// programs are found under their MySQL names too). It reads no option files. An unknown program shows as the error of
-// the command's Start.
+// Tool builds a run of a client program of the server's flavour: mysql, mysqladmin, mysqlbinlog, mysqldump. MariaDB's
+// programs go by these names too; MySQL 5.6 has none and borrows those of 9.7. The program reads no option files. If it
+// cannot be found, the command's Start or Run says so.
 func (s *Server) Tool(ctx context.Context, name string, args ...string) *exec.Cmd {
 	path := s.tools.find(name)
 	argv := append(append([]string{}, s.tools.loader...), path, "--no-defaults")
-	if s.tools.plugins != "" && name == "mysql" {
+	if s.tools.plugins != "" {
 		argv = append(argv, "--plugin-dir="+s.tools.plugins)
 	}
 	argv = append(argv, args...)
@@ -187,11 +187,12 @@ func (s *Server) Tool(ctx context.Context, name string, args ...string) *exec.Cm
 
 func (c *clientSet) find(name string) string {
 	names := []string{name}
-	if c.mariadb {
-		names = append(names, strings.Replace(strings.Replace(name, "mysql", "mariadb-", 1), "mariadb-binlog", "mariadb-binlog", 1))
-		if name == "mysql" {
-			names = []string{"mariadb", "mysql"}
+	if rest, ok := strings.CutPrefix(name, "mysql"); ok && c.mariadb {
+		mariadb := "mariadb"
+		if rest != "" {
+			mariadb += "-" + rest
 		}
+		names = append(names, mariadb)
 	}
 	for _, dir := range c.dirs {
 		for _, n := range names {

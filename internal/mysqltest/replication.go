@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // User is an account to create, valid from every host.
@@ -76,4 +77,28 @@ func (i *Instance) GTIDExecuted(ctx context.Context) (string, error) {
 	}
 	set, err := i.QueryValue(ctx, "SELECT "+variable)
 	return strings.ReplaceAll(set, "\n", ""), err
+}
+
+// Await runs a query again and again until its rows satisfy the condition, and returns those rows. An error of the query
+// ends it, and so does the context; then the error tells the rows that were seen last.
+func (i *Instance) Await(ctx context.Context, query string, condition func(rows [][]string) bool) ([][]string, error) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	var rows [][]string
+	for {
+		got, err := i.Query(ctx, query)
+		if ctx.Err() != nil {
+			return rows, fmt.Errorf("%s: waited in vain for %s: %w; last seen: %q", i.Name, abbreviate(query), ctx.Err(), rows)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if rows = got; condition(rows) {
+			return rows, nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // templateVersion is part of the cached template's name; raise it when the recipe below changes.
-const templateVersion = "1"
+const templateVersion = "2"
 
 var unsafeRE = regexp.MustCompile(`[^A-Za-z0-9.-]+`)
 
@@ -67,6 +67,7 @@ func (s *Server) bootstrapMariaDB(ctx context.Context, data string) error {
 		sql.Write(text)
 		sql.WriteString("\n")
 	}
+	sql.WriteString("DELETE FROM global_priv WHERE Host <> 'localhost';\nDELETE FROM proxies_priv WHERE Host <> 'localhost';\n")
 	return s.runOnce(ctx, sql.String(), "--bootstrap", "--datadir="+data, "--skip-log-bin",
 		"--innodb-flush-method=nosync", "--enforce-storage-engine=", "--max-allowed-packet=8M", "--net-buffer-length=16K")
 }
