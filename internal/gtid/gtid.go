@@ -76,6 +76,12 @@ func (u *UUID) parse(text string) bool {
 	return true
 }
 
+// parseHex reads 32 digits without dashes.
+func (u *UUID) parseHex(text string) bool {
+	_, err := hex.Decode(u[:], []byte(text[:2*len(u)]))
+	return err == nil
+}
+
 func unhex(c byte) (byte, bool) {
 	switch {
 	case c >= '0' && c <= '9':

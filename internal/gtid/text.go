@@ -14,10 +14,12 @@ const MaxText = 64 << 20
 //	entry = uuid *( ":" part )
 //	part  = tag | number [ "-" number ]
 //
-// A tag holds for the numbers after it, up to the next tag or entry; numbers
-// before the first tag are untagged. White space may stand between any two
-// tokens. Entries and intervals may come in any order and overlap; an interval
-// that ends before it starts is empty (so MySQL reads it).
+// A UUID may also have no dashes at all, or braces around it. A tag holds for
+// the numbers after it, up to the next tag or entry; numbers before the first
+// tag are untagged. White space may stand between any two tokens. Entries and
+// intervals may come in any order and overlap; an interval that ends before it
+// starts is empty, and a UUID or tag without numbers stands for nothing. All
+// that is what MySQL 9.7 takes (testdata/text.golden).
 func ParseSet(text string) (Set, error) {
 	if len(text) > MaxText {
 		return Set{}, fmt.Errorf("%w set: %d bytes of text, more than %d", ErrMalformed, len(text), MaxText)
@@ -78,10 +80,17 @@ func (p *parser) space() {
 
 func (p *parser) uuid() (UUID, error) {
 	var u UUID
-	if !u.parse(p.text[p.pos:]) {
+	rest := p.text[p.pos:]
+	switch {
+	case u.parse(rest):
+		p.pos += uuidTextSize
+	case len(rest) >= uuidTextSize+2 && rest[0] == '{' && rest[uuidTextSize+1] == '}' && u.parse(rest[1:]):
+		p.pos += uuidTextSize + 2
+	case len(rest) >= 2*len(u) && u.parseHex(rest):
+		p.pos += 2 * len(u)
+	default:
 		return u, p.errorf("expected a UUID")
 	}
-	p.pos += uuidTextSize
 	return u, nil
 }
 
@@ -91,7 +100,7 @@ func (p *parser) entry(b *builder) error {
 	if err != nil {
 		return err
 	}
-	at, tagged := -1, false // at: index of the current SID in the builder
+	at := -1 // index of the current SID in the builder
 	p.space()
 	for p.take(':') {
 		p.space()
@@ -100,14 +109,11 @@ func (p *parser) entry(b *builder) error {
 			if err != nil {
 				return err
 			}
-			at, tagged = b.sid(SID{u, tag}), true
+			at = b.sid(SID{u, tag})
 			p.space()
-			if p.peek() != ':' {
-				return p.errorf("expected a number after tag %q", tag)
-			}
 			continue
 		}
-		if at < 0 && !tagged {
+		if at < 0 {
 			at = b.sid(SID{UUID: u})
 		}
 		iv, err := p.interval()
