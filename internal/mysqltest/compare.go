@@ -59,12 +59,32 @@ func CompareTables(ctx context.Context, a, b *Instance) (string, error) {
 
 // table is what CompareTables knows of a table, apart from its rows. Its name is quoted: `schema`.`table`.
 type table struct {
-	kind    string   // BASE TABLE or VIEW
-	columns []string // quoted names, each followed by " NULL" if nullable; in order
+	kind    string // BASE TABLE or VIEW
+	columns []column
 }
 
+type column struct {
+	name   string // quoted
+	null   string // YES or NO
+	binary bool   // holds bytes, not text or a number
+}
+
+// digest is an expression that tells values of a column apart, NULL included, whatever their type and length. (MySQL 9.7
+// has no MD5 and SHA1 any more.)
+func (c column) digest() string { return "IFNULL(SHA2(CONCAT(" + c.name + "), 256), '-')" }
+
+// show is an expression for people: the beginning of the value.
+func (c column) show() string {
+	if c.binary {
+		return "CONCAT('x', QUOTE(HEX(LEFT(CONCAT(" + c.name + "), 30))))"
+	}
+	return "QUOTE(LEFT(CONCAT(" + c.name + "), 60))"
+}
+
+var binaryTypeRE = regexp.MustCompile(`(?i)blob|binary|bit|geometry|point|linestring|polygon|collection|vector`)
+
 func (i *Instance) tables(ctx context.Context) (map[string]table, error) {
-	rows, err := i.Query(ctx, `SELECT t.table_schema, t.table_name, t.table_type, c.column_name, c.is_nullable
+	rows, err := i.Query(ctx, `SELECT t.table_schema, t.table_name, t.table_type, c.column_name, c.is_nullable, c.data_type
 		FROM information_schema.tables t JOIN information_schema.columns c ON c.table_schema = t.table_schema AND c.table_name = t.table_name
 		WHERE t.table_schema NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')
 		ORDER BY t.table_schema, t.table_name, c.ordinal_position`)
@@ -74,12 +94,8 @@ func (i *Instance) tables(ctx context.Context) (map[string]table, error) {
 	tables := map[string]table{}
 	for _, row := range rows {
 		name := ident(row[0]) + "." + ident(row[1])
-		column := ident(row[3])
-		if row[4] == "YES" {
-			column += " NULL"
-		}
-		t := tables[name]
-		tables[name] = table{row[2], append(t.columns, column)}
+		c := column{ident(row[3]), row[4], binaryTypeRE.MatchString(row[5])}
+		tables[name] = table{row[2], append(tables[name].columns, c)}
 	}
 	// A schema without tables is a difference too.
 	rows, err = i.Query(ctx, `SELECT schema_name FROM information_schema.schemata
@@ -118,7 +134,7 @@ func compareDefinitions(ctx context.Context, a, b *Instance, names []string) ([]
 		return nil, nil
 	}
 	query := "SHOW CREATE TABLE " + strings.Join(names, ";\nSHOW CREATE TABLE ")
-	ra, rb, err := onBoth(ctx, a, b, query)
+	ra, rb, err := onBoth(ctx, a, b, query, len(names))
 	if err != nil {
 		return nil, err
 	}
@@ -141,13 +157,13 @@ func compareContents(ctx context.Context, a, b *Instance, tables map[string]tabl
 	queries := make([]string, len(names))
 	for k, name := range names {
 		var columns []string
-		for _, column := range tables[name].columns {
-			columns = append(columns, "IFNULL(MD5(CONCAT("+strings.TrimSuffix(column, " NULL")+")), '-')")
+		for _, c := range tables[name].columns {
+			columns = append(columns, c.digest())
 		}
-		queries[k] = "SELECT COUNT(*), COALESCE(SUM(CRC32(r)), 0), COALESCE(BIT_XOR(CAST(CONV(LEFT(MD5(r), 16), 16, 10) AS UNSIGNED)), 0)" +
+		queries[k] = "SELECT COUNT(*), COALESCE(SUM(CRC32(r)), 0), COALESCE(BIT_XOR(CAST(CONV(LEFT(SHA2(r, 256), 16), 16, 10) AS UNSIGNED)), 0)" +
 			" FROM (SELECT CONCAT_WS(',', " + strings.Join(columns, ", ") + ") AS r FROM " + name + ") AS x"
 	}
-	ra, rb, err := onBoth(ctx, a, b, strings.Join(queries, ";\n"))
+	ra, rb, err := onBoth(ctx, a, b, strings.Join(queries, ";\n"), len(names))
 	if err != nil {
 		return nil, err
 	}
@@ -170,17 +186,16 @@ func compareContents(ctx context.Context, a, b *Instance, tables map[string]tabl
 }
 
 // compareRows describes the first rows that one server has and the other has not, of a table that differs. It looks at
-// the first 10,000 rows, and shows the first 60 characters of each column.
+// the first 10,000 rows, and shows the beginning of each column.
 func compareRows(ctx context.Context, a, b *Instance, name string, t table) (string, error) {
 	var show, hash []string
-	for _, column := range t.columns {
-		column = strings.TrimSuffix(column, " NULL")
-		show = append(show, "QUOTE(LEFT(CONCAT("+column+"), 60))")
-		hash = append(hash, "IFNULL(MD5(CONCAT("+column+")), '-')")
+	for _, c := range t.columns {
+		show = append(show, c.show())
+		hash = append(hash, c.digest())
 	}
-	query := "SELECT MD5(CONCAT_WS(',', " + strings.Join(hash, ", ") + ")), " + strings.Join(show, ", ") + " FROM " + name +
+	query := "SELECT SHA2(CONCAT_WS(',', " + strings.Join(hash, ", ") + "), 256), " + strings.Join(show, ", ") + " FROM " + name +
 		" ORDER BY " + strings.Join(show, ", ") + " LIMIT 10000"
-	ra, rb, err := onBoth(ctx, a, b, query)
+	ra, rb, err := onBoth(ctx, a, b, query, -1)
 	if err != nil {
 		return "", err
 	}
@@ -203,11 +218,16 @@ func compareRows(ctx context.Context, a, b *Instance, name string, t table) (str
 	return text.String(), nil
 }
 
-// onBoth runs a query on both instances.
-func onBoth(ctx context.Context, a, b *Instance, query string) (ra, rb [][]string, err error) {
+// onBoth runs a query, or several, on both instances and checks the number of rows, unless it is negative.
+func onBoth(ctx context.Context, a, b *Instance, query string, rows int) (ra, rb [][]string, err error) {
 	if ra, err = a.Query(ctx, query); err != nil {
 		return nil, nil, err
 	}
-	rb, err = b.Query(ctx, query)
-	return ra, rb, err
+	if rb, err = b.Query(ctx, query); err != nil {
+		return nil, nil, err
+	}
+	if rows >= 0 && (len(ra) != rows || len(rb) != rows) {
+		return nil, nil, fmt.Errorf("%s: %d rows on %s and %d on %s, want %d; did somebody write meanwhile?", abbreviate(query), len(ra), a.Name, len(rb), b.Name, rows)
+	}
+	return ra, rb, nil
 }

@@ -48,6 +48,8 @@ type Instance struct {
 	args   []string
 	proc   *process // nil when stopped
 	closed bool
+
+	logFrom int64 // length of the error log when the server was last started
 }
 
 // Where an instance's files live must be short: the path of a unix socket has at most 107 bytes.
@@ -194,7 +196,7 @@ func (i *Instance) SetArgs(args ...string) {
 }
 
 // Start starts a stopped instance on its old data folder and port and returns once it answers. It does nothing if the
-// server is running. If the server ends instead, the error has the last lines of its error log.
+// server is running. If the server ends instead, the error has the errors and the last lines of its log.
 func (i *Instance) Start(ctx context.Context) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -213,6 +215,9 @@ func (i *Instance) start(ctx context.Context) error {
 		return fmt.Errorf("mysqltest: start %s: %w", i.Name, err)
 	}
 	defer log.Close()
+	if st, err := log.Stat(); err == nil {
+		i.logFrom = st.Size()
+	}
 	os.Remove(i.Socket) // left by a killed server
 	// The server outlives ctx, which limits only the start.
 	cmd := i.Server.command(context.WithoutCancel(ctx), i.options()...)
@@ -225,7 +230,7 @@ func (i *Instance) start(ctx context.Context) error {
 		i.proc.signal(syscall.SIGKILL)
 		<-i.proc.done
 		i.proc = nil
-		return fmt.Errorf("mysqltest: start %s: %w; the end of its error log:\n%s", i.Name, err, i.logTail())
+		return fmt.Errorf("mysqltest: start %s: %w; from its error log:\n%s", i.Name, err, i.logTail())
 	}
 	return nil
 }
@@ -286,7 +291,7 @@ func (i *Instance) stop() error {
 	err := i.proc.stop(stopGrace)
 	i.proc = nil
 	if err != nil {
-		return fmt.Errorf("mysqltest: stop %s: %w; the end of its error log:\n%s", i.Name, err, i.logTail())
+		return fmt.Errorf("mysqltest: stop %s: %w; from its error log:\n%s", i.Name, err, i.logTail())
 	}
 	return nil
 }
@@ -363,10 +368,19 @@ func (i *Instance) KeepLog() (string, error) {
 	return f.Name(), errors.Join(err, f.Close())
 }
 
+// logTail returns what matters of the error log since the last start: errors, and the last lines.
 func (i *Instance) logTail() string {
 	text, err := os.ReadFile(i.ErrorLog)
 	if err != nil {
 		return err.Error()
 	}
-	return lastLines(string(text), 15)
+	text = text[min(i.logFrom, int64(len(text))):]
+	last := lastLines(string(text), 5)
+	var failures strings.Builder
+	for line := range strings.Lines(strings.TrimSuffix(string(text), last)) {
+		if strings.Contains(line, "[ERROR]") {
+			failures.WriteString(line)
+		}
+	}
+	return lastLines(failures.String()+last, 15)
 }

@@ -58,6 +58,7 @@ func (p *process) ended() bool {
 // stop asks the program to end, and kills it if it has not after the grace time.
 func (p *process) stop(grace time.Duration) error {
 	p.signal(syscall.SIGTERM)
+	p.signal(syscall.SIGCONT) // a stopped program would not get it
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {
