@@ -1,0 +1,108 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	pb "go.etcd.io/raft/v3/raftpb"
+
+	"kingbus/internal/segment"
+)
+
+// commitEvery is how often, at the most, the commit index is persisted. It is
+// lazy because Raft does not need it; a restarted node serves up to it at once,
+// and recovery tells damage from a torn write by it.
+const commitEvery = time.Second
+
+// writer is the append goroutine's state: it makes entries, term and vote
+// durable, in the order in which the loop asks, and answers only after that.
+type writer struct {
+	n     *Node
+	batch []segment.Entry
+	slots []slot
+}
+
+// run writes whatever has come in since the last fsync as one batch: many small
+// proposals share one fsync, and batches never overlap one.
+func (w *writer) run(ctx context.Context) error {
+	lazy := time.NewTicker(commitEvery)
+	defer lazy.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			// The commit index is saved so that the next start serves at once.
+			return errors.Join(ctx.Err(), w.n.hard.saveCommit())
+		case <-lazy.C:
+			if err := w.n.hard.saveCommit(); err != nil {
+				return err
+			}
+		case <-w.n.appends.ready:
+			if err := w.write(w.n.appends.drain()); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (w *writer) write(msgs []*pb.Message) error {
+	clear(w.batch)
+	clear(w.slots)
+	w.batch, w.slots = w.batch[:0], w.slots[:0]
+	responses := 0
+	for _, m := range msgs {
+		responses += len(m.GetResponses())
+		if err := w.n.hard.observe(m); err != nil {
+			return err
+		}
+		for _, e := range m.GetEntries() {
+			if err := w.add(e); err != nil {
+				return err
+			}
+		}
+	}
+	if len(w.batch) > 0 {
+		at, err := w.n.segments.Append(w.batch)
+		if err != nil {
+			return fmt.Errorf("append entries: %w", err)
+		}
+		if err := w.n.segments.Sync(); err != nil {
+			return fmt.Errorf("sync log: %w", err)
+		}
+		for i := range at {
+			w.slots[i].at = at[i]
+		}
+		w.n.window.append(w.slots)
+	}
+	for _, m := range msgs {
+		w.n.deliver(m.GetResponses())
+	}
+	return nil
+}
+
+// add puts an entry into the batch. An entry that overwrites one of the same
+// batch (the leader changed in between) replaces it and all behind it.
+func (w *writer) add(e *pb.Entry) error {
+	if len(w.batch) > 0 {
+		if first := w.batch[0].Index; e.GetIndex() <= w.batch[len(w.batch)-1].Index {
+			keep := e.GetIndex() - min(e.GetIndex(), first)
+			w.batch, w.slots = w.batch[:keep], w.slots[:keep]
+		}
+	}
+	var payload []byte
+	if e.GetType() == pb.EntryNormal && len(e.GetData()) > 0 {
+		h, err := decodeHandle(e.GetData())
+		if err != nil {
+			return fmt.Errorf("entry %d: %w", e.GetIndex(), err)
+		}
+		if payload = w.n.staging.take(h.number); payload == nil {
+			return fmt.Errorf("entry %d: its payload is not staged", e.GetIndex())
+		}
+	}
+	w.batch = append(w.batch, segment.Entry{
+		Index: e.GetIndex(), Term: e.GetTerm(), Type: uint8(e.GetType()), Data: e.GetData(), Payload: payload,
+	})
+	w.slots = append(w.slots, slot{entry: e, payload: payload})
+	return nil
+}

@@ -1,0 +1,245 @@
+package cluster
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	pb "go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"kingbus/internal/vfs"
+)
+
+// checkpoint is the whole state after an entry. It holds applied entries only,
+// and its index is never above the persisted commit index.
+type checkpoint struct {
+	index, term uint64
+	conf        *pb.ConfState
+	state       []byte
+}
+
+// The checkpoint file, little-endian (docs/format/checkpoint.md):
+//
+//	off size field
+//	  0    8 magic "kbcheck\x01" (the last byte is the version)
+//	  8    8 index of the last entry in it
+//	 16    8 term of that entry
+//	 24    4 length of the membership
+//	 28    4 length of the state
+//	 32    . membership: raftpb.ConfState, protobuf
+//	  .    . state: what the state machine encoded
+//	  .    4 CRC32C of all before
+const (
+	checkpointMagic  = "kbcheck\x01"
+	checkpointHeader = 32
+	checkpointSuffix = ".checkpoint"
+	maxCheckpoint    = 1 << 30
+	keptCheckpoints  = 2 // the newest could be damaged
+)
+
+func checkpointName(dir string, index uint64) string {
+	return filepath.Join(dir, fmt.Sprintf("%016x%s", index, checkpointSuffix))
+}
+
+func (c checkpoint) encode() ([]byte, error) {
+	conf, err := proto.Marshal(c.conf)
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, checkpointHeader, checkpointHeader+len(conf)+len(c.state)+4)
+	copy(b, checkpointMagic)
+	binary.LittleEndian.PutUint64(b[8:], c.index)
+	binary.LittleEndian.PutUint64(b[16:], c.term)
+	binary.LittleEndian.PutUint32(b[24:], uint32(len(conf)))
+	binary.LittleEndian.PutUint32(b[28:], uint32(len(c.state)))
+	b = append(append(b, conf...), c.state...)
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli)), nil
+}
+
+func decodeCheckpoint(b []byte) (checkpoint, error) {
+	if len(b) < checkpointHeader+4 || string(b[:7]) != checkpointMagic[:7] {
+		return checkpoint{}, errors.New("not a checkpoint")
+	}
+	if b[7] != checkpointMagic[7] {
+		return checkpoint{}, fmt.Errorf("format version %d is not known", b[7])
+	}
+	body := b[:len(b)-4]
+	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(b[len(body):]) {
+		return checkpoint{}, errors.New("its checksum does not match")
+	}
+	confLen, stateLen := uint64(binary.LittleEndian.Uint32(b[24:])), uint64(binary.LittleEndian.Uint32(b[28:]))
+	if checkpointHeader+confLen+stateLen != uint64(len(body)) {
+		return checkpoint{}, errors.New("its lengths do not match")
+	}
+	c := checkpoint{index: binary.LittleEndian.Uint64(b[8:]), term: binary.LittleEndian.Uint64(b[16:]), conf: &pb.ConfState{}}
+	if err := proto.Unmarshal(body[checkpointHeader:checkpointHeader+confLen], c.conf); err != nil {
+		return checkpoint{}, fmt.Errorf("membership: %w", err)
+	}
+	c.state = body[checkpointHeader+confLen:]
+	return c, nil
+}
+
+func (c checkpoint) save(fsys vfs.FS, dir string) error {
+	b, err := c.encode()
+	if err != nil {
+		return fmt.Errorf("encode checkpoint: %w", err)
+	}
+	if err := vfs.WriteFile(fsys, checkpointName(dir, c.index), b); err != nil {
+		return fmt.Errorf("write checkpoint: %w", err)
+	}
+	return nil
+}
+
+// listCheckpoints returns the indexes of the checkpoint files, ascending.
+func listCheckpoints(fsys vfs.FS, dir string) ([]uint64, error) {
+	names, err := fsys.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var found []uint64
+	for _, name := range names { // sorted, and the names are of fixed width
+		var index uint64
+		if hex, ok := strings.CutSuffix(name, checkpointSuffix); ok && len(hex) == 16 {
+			if _, err := fmt.Sscanf(hex, "%x", &index); err == nil {
+				found = append(found, index)
+			}
+		}
+	}
+	return found, nil
+}
+
+// newestCheckpoint returns the newest whole checkpoint at or below the persisted
+// commit index; problems are the ones that it had to pass over.
+func newestCheckpoint(fsys vfs.FS, dir string, committed uint64) (c checkpoint, problems []error, err error) {
+	found, err := listCheckpoints(fsys, dir)
+	if err != nil {
+		return checkpoint{}, nil, fmt.Errorf("list checkpoints: %w", err)
+	}
+	for i := len(found) - 1; i >= 0; i-- {
+		if found[i] > committed {
+			continue
+		}
+		b, err := vfs.ReadFile(fsys, checkpointName(dir, found[i]), maxCheckpoint)
+		if err == nil {
+			c, err = decodeCheckpoint(b)
+		}
+		if err == nil && c.index != found[i] {
+			err = fmt.Errorf("it is of entry %d", c.index)
+		}
+		if err == nil {
+			return c, problems, nil
+		}
+		problems = append(problems, fmt.Errorf("checkpoint %s: %w", checkpointName(dir, found[i]), err))
+	}
+	return checkpoint{}, problems, errors.Join(append(problems, errNoCheckpoint)...)
+}
+
+var errNoCheckpoint = errors.New("there is no checkpoint to start from: restore the data folder, or begin with an empty one")
+
+// saver writes checkpoints and drops what is no longer needed, beside the apply
+// goroutine. Both wait until the commit index that they rest on is persisted,
+// because a start replays no further than that.
+type saver struct {
+	n       *Node
+	mu      sync.Mutex
+	pending *checkpoint
+	drop    uint64 // entries before it are not needed any more
+	dropAt  uint64 // the entry that says so
+	wake    chan struct{}
+}
+
+func newSaver(n *Node) *saver { return &saver{n: n, wake: make(chan struct{}, 1)} }
+
+// offer hands over a checkpoint; a newer one replaces one that waits.
+func (s *saver) offer(c checkpoint) {
+	s.mu.Lock()
+	s.pending = &c
+	s.mu.Unlock()
+	s.notify()
+}
+
+// release tells that entries before index are not needed, as entry at says.
+func (s *saver) release(index, at uint64) {
+	s.mu.Lock()
+	if index > s.drop {
+		s.drop, s.dropAt = index, at
+	}
+	s.mu.Unlock()
+	s.notify()
+}
+
+func (s *saver) notify() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *saver) run(ctx context.Context) error {
+	for {
+		committed, grown := s.n.hard.committed()
+		if err := s.work(committed); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.wake:
+		case <-grown:
+		}
+	}
+}
+
+// work does what the persisted commit index allows.
+func (s *saver) work(committed uint64) error {
+	s.mu.Lock()
+	c, drop := s.pending, s.drop
+	if c != nil && c.index > committed {
+		c = nil
+	}
+	if c != nil {
+		s.pending = nil
+	}
+	if s.dropAt > committed {
+		drop = 0
+	}
+	s.mu.Unlock()
+	if c != nil {
+		if err := s.save(*c); err != nil {
+			return err
+		}
+	}
+	// Nothing behind the oldest checkpoint that is kept may go: a start would
+	// need it.
+	if drop = min(drop, s.n.oldest.Load()+1); drop > s.n.segments.FirstIndex() {
+		if err := s.n.segments.DropBefore(drop); err != nil {
+			return fmt.Errorf("drop segments: %w", err)
+		}
+	}
+	return nil
+}
+
+func (s *saver) save(c checkpoint) error {
+	n := s.n
+	if err := c.save(n.cfg.FS, n.dir); err != nil {
+		return err
+	}
+	found, err := listCheckpoints(n.cfg.FS, n.dir)
+	if err != nil {
+		return fmt.Errorf("list checkpoints: %w", err)
+	}
+	for len(found) > keptCheckpoints {
+		if err := n.cfg.FS.Remove(checkpointName(n.dir, found[0])); err != nil {
+			return fmt.Errorf("remove checkpoint: %w", err)
+		}
+		found = found[1:]
+	}
+	n.oldest.Store(found[0])
+	return nil
+}

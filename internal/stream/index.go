@@ -1,0 +1,192 @@
+package stream
+
+import (
+	"sort"
+
+	"kingbus/internal/gtid"
+	"kingbus/internal/segment"
+)
+
+// pointEvery is the distance between two points of the index in bytes of log:
+// a seek scans at most that much.
+const pointEvery = 256 << 10
+
+// loadedBlocks is how many blocks keep their points in memory; the others are
+// read from their files when a seek needs them.
+const loadedBlocks = 64
+
+// point is a place in the log at which reading can begin: the first entry of a
+// run that begins at a boundary, or a rotate entry (pos is 4 then).
+type point struct {
+	index uint64
+	at    segment.Location
+	file  uint32
+	pos   uint64
+	// delta are the transactions that ended since the point before. A reader
+	// that has all deltas up to here lacks nothing before this point.
+	delta gtid.Set
+}
+
+// after tells whether the point lies behind the coordinates.
+func (p point) after(file uint32, pos uint64) bool {
+	return p.file > file || p.file == file && p.pos > pos
+}
+
+// block is the index of one segment. A block whose file was lost has no points:
+// seeks then begin before it and scan.
+type block struct {
+	segment     uint64
+	count       int
+	first, last point
+	rest        gtid.Set // all deltas but the first point's
+	tail        gtid.Set // transactions that ended after the last point
+	lost        bool     // the deltas are not known
+	points      []point  // nil when not in memory
+}
+
+func (b *block) add(p point) {
+	if b.count == 0 {
+		b.first = p
+	} else {
+		b.rest.AddSet(p.delta)
+	}
+	b.last = p
+	b.points = append(b.points, p)
+	b.count++
+}
+
+// index finds places in the log by coordinates and by GTID set. It belongs to
+// this node, since segments are cut where each node cuts them, and it is
+// derived. It is not safe for concurrent use.
+type index struct {
+	blocks []*block                             // ascending
+	bytes  int64                                // of log since the last point
+	load   func(segment uint64) (*block, error) // reads a block's file
+}
+
+// note is told every applied entry of the stream that counts.
+func (x *index) note(i uint64, at segment.Location, size int, e effect) {
+	b := x.block(at.Segment)
+	x.bytes += int64(size)
+	if e.start && (x.bytes >= pointEvery || e.newFile || b.count == 0) {
+		b.add(point{index: i, at: at, file: e.file, pos: e.pos, delta: b.tail})
+		b.tail = gtid.Set{}
+		x.bytes = 0
+	}
+	for _, g := range e.ended {
+		b.tail.Add(g)
+	}
+}
+
+// block returns the block of the segment, which is the last one or a new one.
+func (x *index) block(seg uint64) *block {
+	if n := len(x.blocks); n == 0 || x.blocks[n-1].segment != seg {
+		x.blocks = append(x.blocks, &block{segment: seg})
+		if n >= loadedBlocks {
+			x.blocks[n-loadedBlocks].points = nil
+		}
+	}
+	return x.blocks[len(x.blocks)-1]
+}
+
+// pointsOf returns the points of a block, from memory or from its file. They
+// are not kept: seeks into old blocks are rare, and reading one takes less than
+// a millisecond.
+func (x *index) pointsOf(b *block) ([]point, error) {
+	if len(b.points) == b.count {
+		return b.points, nil
+	}
+	stored, err := x.load(b.segment)
+	if err != nil {
+		return nil, err
+	}
+	return stored.points, nil
+}
+
+// seekPosition returns the last point at or before the coordinates.
+func (x *index) seekPosition(file uint32, pos uint64) (point, bool, error) {
+	for i := x.blockBefore(file, pos); i >= 0; i-- {
+		b := x.blocks[i]
+		if b.count == 0 {
+			continue // inside a transaction that began earlier
+		}
+		points, err := x.pointsOf(b)
+		if err != nil {
+			return point{}, false, err
+		}
+		n := sort.Search(len(points), func(i int) bool { return points[i].after(file, pos) })
+		if n > 0 {
+			return points[n-1], true, nil
+		}
+	}
+	return point{}, false, nil
+}
+
+// blockBefore returns the last block whose first point is not behind the
+// coordinates, or one without points right behind it; -1 if there is none.
+func (x *index) blockBefore(file uint32, pos uint64) int {
+	lo, hi := 0, len(x.blocks)
+	for lo < hi {
+		mid := (lo + hi) / 2
+		probe := mid
+		for probe < hi && x.blocks[probe].count == 0 {
+			probe++
+		}
+		if probe == hi || x.blocks[probe].first.after(file, pos) {
+			hi = mid
+		} else {
+			lo = probe + 1
+		}
+	}
+	return lo - 1
+}
+
+// seekGTID returns the last point before which nothing ended that is not in
+// have. The caller has checked that have contains what was purged.
+func (x *index) seekGTID(have gtid.Set) (point, bool, error) {
+	var found point
+	ok := false
+	for _, b := range x.blocks {
+		if b.lost {
+			break
+		}
+		if b.count > 0 {
+			if !have.ContainsSet(b.first.delta) {
+				break
+			}
+			found, ok = b.first, true
+		}
+		if have.ContainsSet(b.rest) && have.ContainsSet(b.tail) {
+			if b.count > 0 {
+				found = b.last
+			}
+			continue
+		}
+		if b.count == 0 {
+			break
+		}
+		points, err := x.pointsOf(b)
+		if err != nil {
+			return point{}, false, err
+		}
+		for _, p := range points[1:] {
+			if !have.ContainsSet(p.delta) {
+				break
+			}
+			found = p
+		}
+		break
+	}
+	return found, ok, nil
+}
+
+// drop forgets the blocks that lie wholly before the log index, and returns
+// their segments.
+func (x *index) drop(before uint64) []uint64 {
+	var dropped []uint64
+	for len(x.blocks) > 1 && x.blocks[1].segment <= before {
+		dropped = append(dropped, x.blocks[0].segment)
+		x.blocks = x.blocks[1:]
+	}
+	return dropped
+}

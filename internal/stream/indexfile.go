@@ -1,0 +1,174 @@
+package stream
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"kingbus/internal/gtid"
+	"kingbus/internal/segment"
+	"kingbus/internal/vfs"
+)
+
+// An index file holds the points of one segment, written once when the segment
+// has been applied (docs/format/index.md). Three lines of text:
+//
+//	kingbus index 1 CRC32C-of-line-2 CRC32C-of-line-3   (hexadecimal, 8 digits)
+//	the summary as JSON
+//	the points as JSON
+//
+// A file that is missing or damaged costs time, not data: seeks begin before its
+// segment and scan.
+const (
+	indexMagic   = "kingbus index 1 "
+	indexSuffix  = ".index"
+	maxIndexFile = 1 << 30
+)
+
+type storedSummary struct {
+	Segment uint64       `json:"segment"`
+	Count   int          `json:"count"`
+	First   *storedPoint `json:"first,omitempty"`
+	Last    *storedPoint `json:"last,omitempty"`
+	Rest    gtid.Set     `json:"rest"`
+	Tail    gtid.Set     `json:"tail"`
+}
+
+type storedPoint struct {
+	Index  uint64   `json:"index"`
+	Offset int64    `json:"offset"`
+	File   uint32   `json:"file"`
+	Pos    uint64   `json:"pos"`
+	Delta  gtid.Set `json:"delta"`
+}
+
+func (p point) stored() *storedPoint {
+	return &storedPoint{p.index, p.at.Offset, p.file, p.pos, p.delta}
+}
+
+func (p *storedPoint) point(seg uint64) point {
+	return point{index: p.Index, at: segment.Location{Segment: seg, Offset: p.Offset}, file: p.File, pos: p.Pos, delta: p.Delta}
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func (b *block) encode() ([]byte, error) {
+	sum := storedSummary{Segment: b.segment, Count: b.count, Rest: b.rest, Tail: b.tail}
+	points := make([]*storedPoint, 0, len(b.points))
+	for _, p := range b.points {
+		points = append(points, p.stored())
+	}
+	if b.count > 0 {
+		sum.First, sum.Last = b.first.stored(), b.last.stored()
+	}
+	one, err := json.Marshal(sum)
+	if err != nil {
+		return nil, err
+	}
+	two, err := json.Marshal(points)
+	if err != nil {
+		return nil, err
+	}
+	return fmt.Appendf(nil, "%s%08x %08x\n%s\n%s\n", indexMagic, crc32.Checksum(one, castagnoli), crc32.Checksum(two, castagnoli), one, two), nil
+}
+
+// decodeBlock reads an index file: only the summary when points is false.
+func decodeBlock(data []byte, seg uint64, points bool) (*block, error) {
+	lines := bytes.SplitN(data, []byte("\n"), 4)
+	if len(lines) != 4 || len(lines[3]) != 0 || len(lines[0]) != len(indexMagic)+17 || !strings.HasPrefix(string(lines[0]), indexMagic) {
+		return nil, errors.New("not an index file of this version")
+	}
+	for i, sum := range strings.Fields(string(lines[0][len(indexMagic):])) {
+		if (i == 0 || points) && sum != fmt.Sprintf("%08x", crc32.Checksum(lines[i+1], castagnoli)) {
+			return nil, errors.New("its checksum does not match")
+		}
+	}
+	var sum storedSummary
+	if err := json.Unmarshal(lines[1], &sum); err != nil {
+		return nil, err
+	}
+	if sum.Segment != seg || sum.Count < 0 || (sum.Count > 0) != (sum.First != nil) || (sum.Count > 0) != (sum.Last != nil) {
+		return nil, errors.New("its summary contradicts itself")
+	}
+	b := &block{segment: seg, count: sum.Count, rest: sum.Rest, tail: sum.Tail}
+	if sum.Count > 0 {
+		b.first, b.last = sum.First.point(seg), sum.Last.point(seg)
+	}
+	if !points {
+		return b, nil
+	}
+	var stored []storedPoint
+	if err := json.Unmarshal(lines[2], &stored); err != nil {
+		return nil, err
+	}
+	if len(stored) != b.count {
+		return nil, fmt.Errorf("it has %d points, not %d", len(stored), b.count)
+	}
+	for i := range stored {
+		b.points = append(b.points, stored[i].point(seg))
+	}
+	return b, nil
+}
+
+func (s *Stream) blockName(seg uint64) string {
+	return filepath.Join(s.indexDir(), fmt.Sprintf("%016x%s", seg, indexSuffix))
+}
+
+func (s *Stream) saveBlock(b *block) error {
+	if len(b.points) != b.count {
+		return nil // it came from its file
+	}
+	data, err := b.encode()
+	if err != nil {
+		return fmt.Errorf("encode index of segment %d: %w", b.segment, err)
+	}
+	if err := vfs.WriteFile(s.cfg.FS, s.blockName(b.segment), data); err != nil {
+		return fmt.Errorf("write index of segment %d: %w", b.segment, err)
+	}
+	return nil
+}
+
+func (s *Stream) readBlock(seg uint64, points bool) (*block, error) {
+	data, err := vfs.ReadFile(s.cfg.FS, s.blockName(seg), maxIndexFile)
+	if err != nil {
+		return nil, fmt.Errorf("read index: %w", err)
+	}
+	b, err := decodeBlock(data, seg, points)
+	if err != nil {
+		return nil, fmt.Errorf("index file %s: %w", s.blockName(seg), err)
+	}
+	return b, nil
+}
+
+// loadBlock is the index's way to the points of an old segment.
+func (s *Stream) loadBlock(seg uint64) (*block, error) { return s.readBlock(seg, true) }
+
+// loadIndex reads the summaries of the segments before the checkpoint that the
+// state was restored from; what comes after is noted again as it is replayed.
+// entry is the checkpoint's last entry.
+func (s *Stream) loadIndex(entry uint64) error {
+	names, err := s.cfg.FS.ReadDir(s.indexDir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("list index: %w", err)
+	}
+	for _, name := range names { // sorted, and of fixed width
+		var seg uint64
+		if hex, ok := strings.CutSuffix(name, indexSuffix); !ok || len(hex) != 16 {
+			continue
+		} else if _, err := fmt.Sscanf(hex, "%x", &seg); err != nil || seg > entry {
+			continue
+		}
+		b, err := s.readBlock(seg, false)
+		if err != nil {
+			s.log.Warn("an index file cannot be used; reading from its segment will be slower until it is purged", "error", err)
+			b = &block{segment: seg, lost: true}
+		}
+		s.index.blocks = append(s.index.blocks, b)
+	}
+	return nil
+}

@@ -1,0 +1,105 @@
+package stream
+
+import (
+	"fmt"
+
+	"kingbus/internal/cluster"
+)
+
+// machine is the face that the stream shows to the cluster.
+type machine struct{ s *Stream }
+
+var _ cluster.StateMachine = machine{}
+
+func (m machine) Restore(entry uint64, encoded []byte) error {
+	s := m.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(encoded) > 0 {
+		st, err := decodeState(encoded)
+		if err != nil {
+			return err
+		}
+		s.state = st
+	}
+	return s.loadIndex(entry)
+}
+
+func (m machine) Apply(entries []cluster.Entry) error {
+	s := m.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	moved := false
+	for _, entry := range entries {
+		s.tail.add(entry)
+		if entry.Payload == nil {
+			continue
+		}
+		e, err := s.state.apply(entry.Index, entry.Payload)
+		if err != nil {
+			return err
+		}
+		s.applied(entry, e)
+		moved = moved || e.moved
+	}
+	if moved {
+		s.notifyLocked()
+	}
+	return nil
+}
+
+// applied does what an entry means for this node beside the state.
+func (s *Stream) applied(entry cluster.Entry, e effect) {
+	if e.void {
+		if e.err != nil {
+			s.log.Error("an entry of the log was refused by every node; the link starts again", "entry", entry.Index, "error", e.err)
+		}
+		if s.link != nil {
+			s.link.lose(fmt.Errorf("%w: entry %d does not continue the stream", ErrLinkLost, entry.Index))
+		}
+	} else {
+		s.index.note(entry.Index, entry.At, len(entry.Payload), e)
+	}
+	if s.link != nil && s.link.epoch != s.state.epoch {
+		s.link.lose(fmt.Errorf("%w: another link has started", ErrLinkLost))
+		s.link = nil
+	}
+	if e.purgedTo != 0 {
+		s.purge(e.purgedTo, entry.Index)
+	}
+	if done := s.waiters[e.request]; e.request != 0 && done != nil {
+		delete(s.waiters, e.request)
+		err := e.err
+		if err == nil && e.void {
+			err = errVoid
+		}
+		done <- applied{index: entry.Index, err: err}
+	}
+}
+
+// purge lets go of what lies before the log index first.
+func (s *Stream) purge(first, at uint64) {
+	for _, seg := range s.index.drop(first) {
+		if err := s.cfg.FS.Remove(s.blockName(seg)); err != nil {
+			s.log.Debug("remove an index file", "segment", seg, "error", err) // it may never have been written
+		}
+	}
+	if s.node != nil { // Open does it for what was replayed
+		s.node.Release(first, at)
+	}
+}
+
+func (m machine) Checkpoint(segment uint64) ([]byte, error) {
+	s := m.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := len(s.index.blocks) - 1; i >= 0; i-- {
+		if b := s.index.blocks[i]; b.segment == segment {
+			if err := s.saveBlock(b); err != nil {
+				return nil, err
+			}
+			break
+		}
+	}
+	return s.state.encode()
+}

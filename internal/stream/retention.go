@@ -1,0 +1,97 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"kingbus/internal/cluster"
+)
+
+// Retention says which files may be removed, whole and from the oldest on. The
+// current file always stays. Zero values set no limit.
+type Retention struct {
+	// Bytes is how much binlog is kept: files are removed while those that stay
+	// have at least that much.
+	Bytes uint64
+	// Age is how long a file is kept after its newest event.
+	Age time.Duration
+	// Force removes a file even if a connected replica still reads it, or one
+	// before it.
+	Force bool
+}
+
+// retainEvery is how often the leader looks whether files can go.
+const retainEvery = 10 * time.Second
+
+// retain proposes purges until ctx ends.
+func (s *Stream) retain(ctx context.Context) error {
+	tick := time.NewTicker(retainEvery)
+	defer tick.Stop()
+	for {
+		if before := s.expired(); before != "" {
+			if err := s.Purge(ctx, before); err != nil {
+				return err
+			}
+			s.log.Info("removed binlog files", "before", before)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// expired returns the oldest file that has to stay, "" if nothing can go.
+func (s *Stream) expired() string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	oldest := uint32(0)
+	if !s.cfg.Retention.Force {
+		for r := range s.readers {
+			if oldest == 0 || r.file < oldest {
+				oldest = r.file
+			}
+		}
+	}
+	return s.cfg.Retention.oldestKept(s.state.files, oldest, s.cfg.Now())
+}
+
+// oldestKept decides: needed is the number of the oldest file that a replica
+// reads, 0 if there is none.
+func (r Retention) oldestKept(files []file, needed uint32, now time.Time) string {
+	if len(files) == 0 {
+		return ""
+	}
+	var total uint64
+	for _, f := range files {
+		total += f.size
+	}
+	n := 0
+	for ; n < len(files)-1; n++ {
+		f := files[n]
+		tooMuch := r.Bytes > 0 && total-f.size >= r.Bytes
+		tooOld := r.Age > 0 && time.Unix(int64(f.written), 0).Before(now.Add(-r.Age))
+		if !tooMuch && !tooOld || needed != 0 && f.number >= needed {
+			break
+		}
+		total -= f.size
+	}
+	if n == 0 {
+		return ""
+	}
+	return files[n].name
+}
+
+// Purge removes all files before the named one, on all nodes. The caller has
+// decided that nobody needs them.
+func (s *Stream) Purge(ctx context.Context, before string) error {
+	if s.node.Leading() == nil {
+		return fmt.Errorf("purge: %w", cluster.ErrDropped)
+	}
+	if _, err := s.command(ctx, kindPurge, purgeCommand{Before: before}); err != nil {
+		return fmt.Errorf("purge before %s: %w", before, err)
+	}
+	return nil
+}
