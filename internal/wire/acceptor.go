@@ -1,0 +1,294 @@
+package wire
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// Account is what the server role needs to know of an account.
+type Account struct {
+	Verifier   Verifier
+	RequireTLS bool // refuse this account without TLS
+}
+
+// Accounts finds accounts. It must be safe for concurrent use and should take
+// the same time for known and unknown names.
+type Accounts interface {
+	// Account finds the account for a user name and the address (without port)
+	// from which the user comes; false if there is none.
+	Account(user, host string) (Account, bool)
+}
+
+// AcceptorConfig says how sessions are opened.
+type AcceptorConfig struct {
+	// Version is the server version of greetings. It begins with a digit, and
+	// clients draw conclusions from it (see protocol notes A2 and B2).
+	Version  string
+	Accounts Accounts
+	// TLS is offered to clients if set: see LoadServerTLS, and package keys.
+	TLS *tls.Config
+	// RSAKey decrypts passwords of clients without TLS. Without it such clients
+	// can log in only where the digest of their password is known (Verifier).
+	RSAKey *rsa.PrivateKey
+	// RequireTLS refuses every client without TLS (error 3159).
+	RequireTLS bool
+	// AllowNative lets accounts that have a verifier for it log in with
+	// mysql_native_password.
+	AllowNative bool
+	// HandshakeTimeout bounds the time from accept to the end of the login; 10 s
+	// if zero (MySQL's connect_timeout).
+	HandshakeTimeout time.Duration
+	ReadBuffer       int // bytes, see NewConn
+	WriteBuffer      int // bytes
+}
+
+// Acceptor opens sessions. It is safe for concurrent use; it starts no
+// goroutines and has nothing to close.
+type Acceptor struct {
+	cfg       AcceptorConfig
+	publicKey []byte // PEM
+	caps      uint32
+	cache     digestCache
+	secret    [sha256.Size]byte // shapes the answers to unknown users
+	lastID    atomic.Uint32
+}
+
+const defaultHandshakeTimeout = 10 * time.Second
+
+// advertised are the server's capabilities, but for TLS. No query attributes,
+// so that COM_QUERY is plain text; no compression, no session tracking, no local
+// files, no multiple statements.
+const advertised = ClientLongPassword | ClientFoundRows | ClientLongFlag | ClientConnectWithDB | ClientNoSchema |
+	ClientODBC | ClientIgnoreSpace | ClientProtocol41 | ClientInteractive | ClientIgnoreSigpipe | ClientTransactions |
+	ClientSecureConnection | ClientMultiResults | ClientPSMultiResults | ClientPluginAuth | ClientConnectAttrs |
+	ClientPluginAuthLenenc | ClientDeprecateEOF
+
+// NewAcceptor checks the configuration.
+func NewAcceptor(cfg AcceptorConfig) (*Acceptor, error) {
+	if cfg.Version == "" || cfg.Version[0] < '0' || cfg.Version[0] > '9' {
+		return nil, fmt.Errorf("wire: server version %q must begin with a digit: clients refuse it otherwise", cfg.Version)
+	}
+	if cfg.Accounts == nil {
+		return nil, errors.New("wire: no accounts given")
+	}
+	if cfg.RequireTLS && cfg.TLS == nil {
+		return nil, errors.New("wire: TLS is required but not configured")
+	}
+	if cfg.HandshakeTimeout <= 0 {
+		cfg.HandshakeTimeout = defaultHandshakeTimeout
+	}
+	a := &Acceptor{cfg: cfg, caps: advertised}
+	if cfg.TLS != nil {
+		a.caps |= ClientSSL
+	}
+	if cfg.RSAKey != nil {
+		var err error
+		if a.publicKey, err = publicKeyPEM(&cfg.RSAKey.PublicKey); err != nil {
+			return nil, err
+		}
+	}
+	_, _ = rand.Read(a.secret[:])
+	return a, nil
+}
+
+// Session is a client that has logged in.
+type Session struct {
+	*Conn
+	ID         uint32 // connection id, unique in this process until it wraps
+	User, Host string // Host is the address without port
+	Database   string
+	Plugin     string // authentication plugin that was used
+	Attributes []Attribute
+	Collation  byte // as the client sent it; any value
+	MaxPacket  uint32
+	Version    string // the server version that the client was told
+
+	caps uint32 // those both sides have
+}
+
+// Attribute is the value of a connect attribute, "" if the client sent none.
+func (s *Session) Attribute(name string) string {
+	for _, a := range s.Attributes {
+		if a.Name == name {
+			return a.Value
+		}
+	}
+	return ""
+}
+
+// Reject answers a connection with an error in place of the greeting (too many
+// connections, shutting down) and closes it. It never waits for long.
+func Reject(nc net.Conn, e *Error) {
+	c := NewConn(nc, minBuf, 2*minBuf)
+	defer c.Close()
+	_ = nc.SetDeadline(time.Now().Add(time.Second))
+	if c.WritePacket(e.appendTo(nil, false)) == nil {
+		_ = c.Flush()
+	}
+}
+
+// Accept takes a fresh connection through greeting, TLS and login, within the
+// handshake timeout or until ctx is done. On failure it has told the client,
+// where there is something to tell, and closed nc.
+//
+// The buffers of a connection that has not logged in are small, and grow only
+// with what it sends, 80 KiB at most.
+func (a *Acceptor) Accept(ctx context.Context, nc net.Conn) (*Session, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.HandshakeTimeout)
+	defer cancel()
+	c := NewConn(nc, minBuf, 2*minBuf)
+	stop := c.CloseOn(ctx)
+	id := a.nextID()
+	s, err := a.login(ctx, c, id)
+	if !stop() {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("login from %s: %w", nc.RemoteAddr(), err)
+	}
+	c.r.exact = false
+	c.r.size = max(orDefault(a.cfg.ReadBuffer, defaultReadBuf), minBuf)
+	c.r.buf, c.r.pos, c.r.end, c.r.big = nil, 0, 0, nil // exact: nothing is buffered
+	if err := c.SetWriteBuffer(orDefault(a.cfg.WriteBuffer, defaultWriteBuf)); err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (a *Acceptor) nextID() uint32 {
+	for {
+		if id := a.lastID.Add(1); id != 0 {
+			return id
+		}
+	}
+}
+
+// login answers the client's mistakes with an error packet.
+func (a *Acceptor) login(ctx context.Context, c *Conn, id uint32) (*Session, error) {
+	c.r.exact = true
+	s := &Session{Conn: c, ID: id, Host: hostOf(c.raw), Version: a.cfg.Version}
+	err := a.handshake(ctx, s)
+	var refusal *Error
+	if errors.As(err, &refusal) {
+		if s.WriteError(refusal) == nil {
+			_ = c.Flush()
+		}
+	} else if errors.Is(err, ErrMalformed) {
+		if s.WriteError(Errorf(ErHandshake, "Bad handshake")) == nil {
+			_ = c.Flush()
+		}
+	}
+	return s, err
+}
+
+func hostOf(nc net.Conn) string {
+	addr := nc.RemoteAddr()
+	if addr == nil || addr.Network() == "unix" || addr.Network() == "pipe" {
+		return "localhost"
+	}
+	if h, _, err := net.SplitHostPort(addr.String()); err == nil {
+		return h
+	}
+	return addr.String()
+}
+
+func (a *Acceptor) handshake(ctx context.Context, s *Session) error {
+	nonce := newNonce()
+	g := Greeting{
+		Version: a.cfg.Version, ConnectionID: s.ID, Nonce: nonce[:], Capabilities: a.caps,
+		Collation: byte(CollationUTF8MB49), Status: StatusAutocommit, Plugin: PluginCachingSHA2,
+	}
+	if err := s.WritePacket(g.appendTo(nil)); err != nil {
+		return err
+	}
+	if err := s.Flush(); err != nil {
+		return err
+	}
+	l, err := a.readLogin(ctx, s)
+	if err != nil {
+		return err
+	}
+	s.caps = l.caps & a.caps
+	s.User, s.Database, s.Attributes = l.user, l.database, l.attributes
+	s.Collation, s.MaxPacket = l.collation, l.maxPacket
+	if a.cfg.RequireTLS && !s.secure() {
+		return Errorf(ErSecureTransportRequired,
+			"Connections using insecure transport are prohibited while --require_secure_transport=ON.")
+	}
+	if err := a.authenticate(s, l, nonce[:]); err != nil {
+		return err
+	}
+	return s.flushOK()
+}
+
+func (s *Session) flushOK() error {
+	if err := s.WriteOK(OK{Status: StatusAutocommit}); err != nil {
+		return err
+	}
+	return s.Flush()
+}
+
+// readLogin reads the login, and starts TLS before it if the client asks for it.
+func (a *Acceptor) readLogin(ctx context.Context, s *Session) (*login, error) {
+	p, err := s.ReadPacket(maxLogin)
+	if err != nil {
+		return nil, fmt.Errorf("read login: %w", err)
+	}
+	l, err := parseLoginHead(p)
+	if err != nil {
+		return nil, err
+	}
+	if l.caps&ClientProtocol41 != 0 {
+		s.caps = ClientProtocol41 // so that errors carry an SQLSTATE
+	}
+	if l.caps&ClientSSL != 0 {
+		if a.cfg.TLS == nil || len(p) != sslRequestSize {
+			return nil, fmt.Errorf("request for TLS: %w", ErrMalformed)
+		}
+		if err := s.startTLS(ctx, a.cfg.TLS, true); err != nil {
+			return nil, err
+		}
+		if p, err = s.ReadPacket(maxLogin); err != nil {
+			return nil, fmt.Errorf("read login: %w", err)
+		}
+		if l, err = parseLoginHead(p); err != nil {
+			return nil, err
+		}
+	}
+	if need := ClientProtocol41 | ClientSecureConnection; l.caps&need != need {
+		return nil, unsupportedClient()
+	}
+	return parseLogin(p)
+}
+
+func unsupportedClient() *Error {
+	return Errorf(ErNotSupportedAuthMode,
+		"Client does not support authentication protocol requested by server; consider upgrading MySQL client")
+}
+
+// decoy is the account that an unknown user is checked against: it admits
+// nobody, but demands the same steps as some account might. Which steps depends
+// on the name alone, so that asking twice tells nothing. The same idea as
+// MySQL's decoy_user.
+func (a *Acceptor) decoy(user string) Account {
+	mac := hmac.New(sha256.New, a.secret[:])
+	mac.Write([]byte(user))
+	sum := mac.Sum(nil)
+	v := Verifier{salted: saltedText([]byte(cryptAlphabet[:nonceSize]), cryptRounds, cryptAlphabet[:shaCryptLen])}
+	if a.cfg.AllowNative && sum[0]&1 != 0 {
+		v.native = new([20]byte)
+		copy(v.native[:], sum[1:])
+	}
+	return Account{Verifier: v}
+}
