@@ -160,7 +160,8 @@ func compareContents(ctx context.Context, a, b *Instance, tables map[string]tabl
 		for _, c := range tables[name].columns {
 			columns = append(columns, c.digest())
 		}
-		queries[k] = "SELECT COUNT(*), COALESCE(SUM(CRC32(r)), 0), COALESCE(BIT_XOR(CAST(CONV(LEFT(SHA2(r, 256), 16), 16, 10) AS UNSIGNED)), 0)" +
+		// No COALESCE around the unsigned number: MySQL 5.6 makes it a signed one.
+		queries[k] = "SELECT COUNT(*), SUM(CRC32(r)), BIT_XOR(CAST(CONV(LEFT(SHA2(r, 256), 16), 16, 10) AS UNSIGNED))" +
 			" FROM (SELECT CONCAT_WS(',', " + strings.Join(columns, ", ") + ") AS r FROM " + name + ") AS x"
 	}
 	ra, rb, err := onBoth(ctx, a, b, strings.Join(queries, ";\n"), len(names))
@@ -215,6 +216,9 @@ func compareRows(ctx context.Context, a, b *Instance, name string, t table) (str
 	}
 	only(a, ra, rb)
 	only(b, rb, ra)
+	if text.Len() == 0 {
+		text.WriteString("\n  the difference is not within the first 10,000 rows")
+	}
 	return text.String(), nil
 }
 

@@ -2,6 +2,8 @@ package mysqltest
 
 import (
 	"context"
+	"errors"
+	"os"
 	"strings"
 )
 
@@ -11,7 +13,6 @@ type TB interface {
 	Name() string
 	Logf(format string, args ...any)
 	Fatalf(format string, args ...any)
-	Skipf(format string, args ...any)
 	Failed() bool
 	Cleanup(func())
 	Context() context.Context
@@ -40,7 +41,9 @@ func Start(t TB, opts Options) *Instance {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			if path, err := inst.KeepLog(); err != nil {
+			if path, err := inst.KeepLog(); errors.Is(err, os.ErrNotExist) {
+				t.Logf("error log of %s is gone: the test closed it", inst.Name)
+			} else if err != nil {
 				t.Logf("%v", err)
 			} else {
 				t.Logf("error log of %s is in %s", inst.Name, path)
