@@ -185,7 +185,7 @@ func (t EventType) String() string {
 	case TypeTransactionPayload:
 		return "Transaction_payload"
 	case TypeGTIDTagged:
-		return "Gtid_tagged"
+		return "Gtid_tagged_log_event"
 	case TypeMariaAnnotateRows:
 		return "Annotate_rows"
 	case TypeMariaBinlogCheckpoint:
