@@ -32,8 +32,11 @@ type Accounts interface {
 type AcceptorConfig struct {
 	// Version is the server version of greetings. It begins with a digit, and
 	// clients draw conclusions from it (see protocol notes A2 and B2).
-	Version  string
-	Accounts Accounts
+	Version string
+	// VersionNow, if set, is asked for each greeting in place of Version, for
+	// servers whose version changes while they run. It must keep Version's rule.
+	VersionNow func() string
+	Accounts   Accounts
 	// TLS is offered to clients if set: see LoadServerTLS, and package keys.
 	TLS *tls.Config
 	// RSAKey decrypts passwords of clients without TLS. Without it such clients
@@ -178,6 +181,9 @@ func (a *Acceptor) nextID() uint32 {
 func (a *Acceptor) login(ctx context.Context, c *Conn, id uint32) (*Session, error) {
 	c.r.exact = true
 	s := &Session{Conn: c, ID: id, Host: hostOf(c.raw), Version: a.cfg.Version}
+	if a.cfg.VersionNow != nil {
+		s.Version = a.cfg.VersionNow()
+	}
 	err := a.handshake(ctx, s)
 	var refusal *Error
 	if errors.As(err, &refusal) {
@@ -206,7 +212,7 @@ func hostOf(nc net.Conn) string {
 func (a *Acceptor) handshake(ctx context.Context, s *Session) error {
 	nonce := newNonce()
 	g := Greeting{
-		Version: a.cfg.Version, ConnectionID: s.ID, Nonce: nonce[:], Capabilities: a.caps,
+		Version: s.Version, ConnectionID: s.ID, Nonce: nonce[:], Capabilities: a.caps,
 		Collation: byte(CollationUTF8MB49), Status: StatusAutocommit, Plugin: PluginCachingSHA2,
 	}
 	if err := s.WritePacket(g.appendTo(nil)); err != nil {
