@@ -1,0 +1,132 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"kingbus/internal/wire"
+)
+
+// Setting is one entry of the list.
+type Setting struct {
+	// Key is the name: --key, KINGBUS_KEY with '_' for '-', and key in the file.
+	Key string
+	// Value names the kind of value, for help texts: ADDR, FILE, SIZE …
+	Value string
+	// Default is the text form of the default.
+	Default string
+	Help    string
+	// Switch settings need no value as a flag.
+	Switch bool
+	// Secret settings exist in the environment only.
+	Secret bool
+
+	set func(c *Config, v setValue) error
+}
+
+// Env returns the name of the environment variable.
+func (s Setting) Env() string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(s.Key, "-", "_"))
+}
+
+const envPrefix = "KINGBUS_"
+
+// Settings returns the list, in the order of the help text.
+func Settings() []Setting {
+	return []Setting{
+		{Key: "data-dir", Value: "DIR", Help: "folder that holds everything kingbus keeps; made if it is not there",
+			set: text(func(c *Config) *string { return &c.DataDir })},
+		{Key: "mysql-listen", Value: "ADDR", Default: "127.0.0.1:3307", Help: "address for replicas, mysqlbinlog and CDC clients",
+			set: address(func(c *Config) *string { return &c.MySQLListen })},
+		{Key: "admin-listen", Value: "ADDR", Default: "127.0.0.1:8307", Help: "address of the HTTP API, metrics and health checks; it asks for no password, so it must be a loopback address",
+			set: loopback(func(c *Config) *string { return &c.AdminListen })},
+
+		{Key: "source", Value: "URL", Help: "server to pull the binlog from: mysql://USER@HOST:PORT; without one, kingbus serves what it has",
+			set: setSource},
+		{Key: "source-password-file", Value: "FILE", Help: "file with the password of the source's user (or set KINGBUS_SOURCE_PASSWORD)", set: password},
+		{Key: "source-password", Secret: true, Help: "password of the source's user", set: password},
+		{Key: "source-tls", Value: "MODE", Default: "preferred", Help: "disabled, preferred, required, verify-ca or verify-identity; \"preferred\" works with every server and warns when it had to do without TLS, only the verify modes keep off an attacker on the way",
+			set: func(c *Config, v setValue) (err error) {
+				c.Source.TLS, err = wire.ParseTLSMode(v.text)
+				return unwire(err)
+			}},
+		{Key: "source-tls-ca", Value: "FILE", Help: "certificates (PEM) of the authorities that may sign the source's",
+			set: text(func(c *Config) *string { return &c.Source.TLSFiles.CA })},
+		{Key: "source-tls-cert", Value: "FILE", Help: "certificate (PEM) to show to the source",
+			set: text(func(c *Config) *string { return &c.Source.TLSFiles.Cert })},
+		{Key: "source-tls-key", Value: "FILE", Help: "key (PEM) of that certificate",
+			set: text(func(c *Config) *string { return &c.Source.TLSFiles.Key })},
+		{Key: "source-tls-min-version", Value: "VERSION", Default: "1.2", Help: "oldest TLS version to speak with the source: 1.0, 1.1, 1.2 or 1.3; MySQL 5.5 and 5.6 may need 1.0",
+			set: func(c *Config, v setValue) (err error) {
+				c.Source.TLSFiles.MinVersion, err = parseTLSVersion(v.text)
+				return err
+			}},
+		{Key: "source-heartbeat", Value: "DURATION", Default: "10s", Help: "how long the source may be silent before it has to send a heartbeat; after three times that the link is renewed",
+			set: duration(func(c *Config) *time.Duration { return &c.Source.Heartbeat }, time.Millisecond*100, time.Hour)},
+		{Key: "start", Value: "WHERE", Default: "oldest", Help: "where an empty data folder begins: oldest, current, the name of a binlog file, or gtid:SET (behind these transactions); one that has begun goes on where it was",
+			set: func(c *Config, v setValue) (err error) { c.Source.Start, err = parseStart(v.text); return err }},
+
+		{Key: "replica-user", Value: "NAME", Help: "user with which replicas log in",
+			set: func(c *Config, v setValue) error {
+				if strings.IndexByte(v.text, 0) >= 0 || len(v.text) > 96 {
+					return fmt.Errorf("a user name has at most 96 bytes, and no NUL")
+				}
+				c.Replica.User = v.text
+				return nil
+			}},
+		{Key: "replica-password-file", Value: "FILE", Help: "file with that user's password (or set KINGBUS_REPLICA_PASSWORD)", set: password},
+		{Key: "replica-password", Secret: true, Help: "password with which replicas log in", set: password},
+		{Key: "tls-cert", Value: "FILE", Help: "certificate (PEM) to show to replicas; if not given, one is made at the first start, in DIR/keys",
+			set: text(func(c *Config) *string { return &c.TLS.Cert })},
+		{Key: "tls-key", Value: "FILE", Help: "key (PEM) of that certificate",
+			set: text(func(c *Config) *string { return &c.TLS.Key })},
+		{Key: "max-connections", Value: "N", Default: "1000", Help: "connections of replicas and clients at the same time",
+			set: number(func(c *Config) *int { return &c.MaxConnections }, 1, 1_000_000)},
+
+		{Key: "retain-size", Value: "SIZE", Default: "0", Help: "how much binlog to keep, like 500GB or 64MiB; whole files are removed while at least that much stays; 0 = no limit",
+			set: size(func(c *Config) *uint64 { return &c.Retain.Size })},
+		{Key: "retain-age", Value: "DURATION", Default: "0", Help: "how long to keep a binlog file after its last event, like 168h; 0 = for ever",
+			set: duration(func(c *Config) *time.Duration { return &c.Retain.Age }, 0, 1<<62)},
+		{Key: "retain-force", Default: "false", Switch: true, Help: "remove files also while a connected replica still needs them",
+			set: boolean(func(c *Config) *bool { return &c.Retain.Force })},
+		{Key: "disk-reserve", Value: "SIZE", Default: "64MiB", Help: "free disk space that events must leave; kingbus pauses the source when it is reached, and goes on by itself when there is room",
+			set: size(func(c *Config) *uint64 { return &c.DiskReserve })},
+
+		{Key: "log-format", Value: "FORMAT", Default: "text", Help: "text or json",
+			set: func(c *Config, v setValue) error {
+				if v.text != "text" && v.text != "json" {
+					return fmt.Errorf("%q is neither text nor json", v.text)
+				}
+				c.LogFormat = v.text
+				return nil
+			}},
+		{Key: "log-level", Value: "LEVEL", Default: "info", Help: "debug, info, warn or error",
+			set: func(c *Config, v setValue) (err error) { c.LogLevel, err = parseLevel(v.text); return err }},
+		{Key: "shutdown-timeout", Value: "DURATION", Default: "10s", Help: "how long a stop may take before it is enforced",
+			set: duration(func(c *Config) *time.Duration { return &c.ShutdownTimeout }, time.Second, time.Hour)},
+	}
+}
+
+// unwire takes the package name off an error that an operator reads.
+func unwire(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s", strings.TrimPrefix(err.Error(), "wire: "))
+}
+
+func parseLevel(s string) (slog.Level, error) {
+	switch strings.ToLower(s) {
+	case "debug":
+		return slog.LevelDebug, nil
+	case "info":
+		return slog.LevelInfo, nil
+	case "warn":
+		return slog.LevelWarn, nil
+	case "error":
+		return slog.LevelError, nil
+	}
+	return 0, fmt.Errorf("%q is not one of debug, info, warn, error", s)
+}
