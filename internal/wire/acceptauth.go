@@ -1,8 +1,6 @@
 package wire
 
-import (
-	"fmt"
-)
+import "fmt"
 
 // authenticate checks the login against the account. Every refusal is the same
 // error 1045, and an unknown user goes through the steps of a known one.
@@ -19,7 +17,10 @@ func (a *Acceptor) authenticate(s *Session, l *login, nonce []byte) error {
 		plugin = PluginNative
 	}
 	want := a.choosePlugin(v, plugin)
-	if want != plugin {
+	// A client that prefers a plugin other than the greeting's sends nothing for
+	// a start, as its nonce has not come yet (client_mpvio_read_packet).
+	waiting := l.caps&ClientPluginAuth != 0 && plugin != PluginCachingSHA2 && len(answer) == 0
+	if want != plugin || waiting {
 		if l.caps&ClientPluginAuth == 0 {
 			return unsupportedClient()
 		}
