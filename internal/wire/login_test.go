@@ -44,7 +44,11 @@ type testServer struct {
 	acceptor *Acceptor
 	sessions chan *Session // those that logged in
 	failures chan error    // the others
+	wrapper  atomic.Pointer[func(net.Conn) net.Conn]
 }
+
+// wrap puts something around the connections to come.
+func (s *testServer) wrap(f func(net.Conn) net.Conn) { s.wrapper.Store(&f) }
 
 func startServer(t testing.TB, cfg AcceptorConfig, tweaks ...func(*Acceptor)) *testServer {
 	t.Helper()
@@ -70,6 +74,9 @@ func startServer(t testing.TB, cfg AcceptorConfig, tweaks ...func(*Acceptor)) *t
 			nc, err := ln.Accept()
 			if err != nil {
 				return
+			}
+			if f := s.wrapper.Load(); f != nil {
+				nc = (*f)(nc)
 			}
 			wg.Go(func() {
 				sess, err := a.Accept(ctx, nc)

@@ -163,6 +163,8 @@ func TestClientOnMySQL97(t *testing.T) {
 		t.Errorf("version %q", got)
 	}
 
+	recordServer(t, "mysql-9.7", clientConfig(inst.Addr(), "sha2"))
+
 	// The dump's first event, streamed.
 	checkDump(t, c)
 	verifierFromServer(t, inst)
@@ -254,6 +256,7 @@ func TestClientOnMySQL56(t *testing.T) {
 	if err := tryLogin(t, cfg); !IsCode(err, ErAccessDenied) {
 		t.Errorf("wrong password: %v", err)
 	}
+	recordServer(t, "mysql-5.6", clientConfig(inst.Addr(), "native"))
 	c, err := Dial(testContext(t), clientConfig(inst.Addr(), "native"))
 	if err != nil {
 		t.Fatal(err)
@@ -279,6 +282,7 @@ func TestClientOnMariaDB(t *testing.T) {
 			if err := tryLogin(t, cfg); !IsCode(err, ErAccessDenied) {
 				t.Errorf("wrong password: %v", err)
 			}
+			recordServer(t, string(flavour), clientConfig(inst.Addr(), "native"))
 			c, err := Dial(testContext(t), clientConfig(inst.Addr(), "native"))
 			if err != nil {
 				t.Fatal(err)
