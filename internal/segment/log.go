@@ -99,6 +99,7 @@ type Log struct {
 	lastTerm uint64
 	idle     []*segment // have an open file and no reader, longest idle first
 	readers  int        // references on segments
+	resets   uint64     // every reader from before the last one is done for, even in a segment that was dropped
 	closed   bool
 	stats    Stats
 }

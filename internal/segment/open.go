@@ -102,7 +102,7 @@ func (l *Log) begin(s *segment, f vfs.File) {
 
 // load reads what is in the folder.
 func (l *Log) load(rec *Recovery) error {
-	found, err := list(l.fs, l.dir)
+	found, err := l.settle()
 	if err != nil {
 		return err
 	}
@@ -149,12 +149,7 @@ func (l *Log) recover(rec *Recovery) error {
 		return err
 	}
 	l.active = f
-	// Written and not synced bytes of a process that just died are in the cache: make them durable, or find out that they cannot
-	// be. Then forget the cache, so that pages that a failed sync lost are seen as they are on the disk.
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.DropCache(); err != nil {
+	if err := settleFile(f); err != nil {
 		return err
 	}
 	size, err := f.Size()
@@ -182,6 +177,41 @@ func (l *Log) recover(rec *Recovery) error {
 	rec.TornFile, rec.TornOffset, rec.TornBytes, rec.TornErr = s.name, sc.end, size-sc.end, sc.bad
 	l.opt.Logger.Warn("log: cut off a torn write at the end, which was never confirmed", "file", s.name, "offset", sc.end, "bytes", size-sc.end, "found", sc.bad)
 	return l.cutFile(sc.end)
+}
+
+// settle makes durable what a process that just died has left in the caches of the operating system, as far as the log
+// goes on from it: the names in the folder, and the last segment. Then it lists the segments.
+func (l *Log) settle() ([]candidate, error) {
+	if err := l.fs.SyncDir(l.dir); err != nil {
+		return nil, err
+	}
+	names, err := l.fs.ReadDir(l.dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Backward(names) { // sorted, and so by index
+		if _, ok := parseName(name); !ok {
+			continue
+		}
+		f, err := l.fs.OpenWrite(l.path(name))
+		if err != nil {
+			return nil, err
+		}
+		if err := errors.Join(settleFile(f), f.Close()); err != nil {
+			return nil, err
+		}
+		break
+	}
+	return list(l.fs, l.dir)
+}
+
+// settleFile makes unsynced bytes durable, or finds out that they cannot be. Then it forgets the cache, so that pages that
+// a failed sync lost are seen as they are on the disk.
+func settleFile(f vfs.File) error {
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return f.DropCache()
 }
 
 // candidate is a segment file that was found.

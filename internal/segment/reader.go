@@ -30,6 +30,8 @@ type Reader struct {
 	cuts  uint64 // Log.cuts
 	seen  int    // len(seg.cutOffs)
 
+	resets uint64 // Log.resets when this reader was made
+
 	buf   []byte // bytes of the file from base on
 	base  int64
 	err   error // ErrTruncated, ErrDropped: final
@@ -61,7 +63,7 @@ func (l *Log) NewReader(loc Location) (*Reader, error) {
 	if s.First != loc.Segment || loc.Offset < headerSize || loc.Offset > s.end {
 		return nil, fmt.Errorf("read log at segment %d, offset %d: %w", loc.Segment, loc.Offset, ErrRange)
 	}
-	r := &Reader{l: l, off: loc.Offset}
+	r := &Reader{l: l, off: loc.Offset, resets: l.resets}
 	switch loc.Offset {
 	case headerSize:
 		r.next = s.First
@@ -198,6 +200,10 @@ func (r *Reader) look() error {
 	defer l.mu.Unlock()
 	if l.closed {
 		return ErrClosed
+	}
+	if r.resets != l.resets {
+		r.err = ErrTruncated
+		return r.err
 	}
 	for {
 		s := r.seg

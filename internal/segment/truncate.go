@@ -169,8 +169,8 @@ func (l *Log) ResetTo(index, term uint64) error {
 	l.active = nil
 	l.mu.Lock()
 	l.cuts.Add(1)
+	l.resets++
 	for _, s := range l.segs {
-		s.cutOffs = append(s.cutOffs, 0)
 		l.forget(s)
 	}
 	l.mu.Unlock()
