@@ -141,7 +141,10 @@ func AppendHeartbeatV2(dst []byte, serverID uint32, hb Heartbeat, c Checksum) []
 	dst = append(dst, byte(len(appendLenenc(nil, hb.Position))))
 	dst = appendLenenc(dst, hb.Position)
 	dst = append(dst, heartbeatEnd)
-	return finish(dst, at, Header{Type: TypeHeartbeatV2, ServerID: serverID, LogPos: uint32(hb.Position)}, c)
+	// Replicas take the position from the body, but stop at a LogPos below 4.
+	// Just behind a multiple of 4 GiB that would happen.
+	logPos := max(uint32(hb.Position), MagicSize)
+	return finish(dst, at, Header{Type: TypeHeartbeatV2, ServerID: serverID, LogPos: logPos}, c)
 }
 
 // ParseHeartbeat reads a whole heartbeat of either version.
