@@ -17,7 +17,6 @@ import (
 	"log/slog"
 	"time"
 
-	"kingbus/internal/gtid"
 	"kingbus/internal/wire"
 )
 
@@ -50,8 +49,9 @@ type Source struct {
 	Password   Secret
 	TLS        wire.TLSMode
 	TLSFiles   wire.TLSFiles
-	Start      Start
-	Heartbeat  time.Duration
+	// Start is where an empty stream begins, as source.ParseStart reads it.
+	Start     string
+	Heartbeat time.Duration
 }
 
 // Addr returns host:port, "" without a source. It never holds a password.
@@ -74,40 +74,6 @@ type Retain struct {
 	Size  uint64 // bytes
 	Age   time.Duration
 	Force bool
-}
-
-// StartKind says where an empty stream begins.
-type StartKind int
-
-// The ways to begin.
-const (
-	StartOldest  StartKind = iota // with the oldest file that the source has
-	StartCurrent                  // with the file that the source is writing
-	StartFile                     // with a file by name
-	StartGTID                     // behind a set of transactions
-)
-
-// Start is where an empty stream begins. It means nothing to one that has
-// begun: that goes on where it ended.
-type Start struct {
-	Kind StartKind
-	File string   // for StartFile
-	GTID gtid.Set // for StartGTID
-}
-
-// String returns the text form of the setting.
-func (s Start) String() string {
-	switch s.Kind {
-	case StartOldest:
-		return "oldest"
-	case StartCurrent:
-		return "current"
-	case StartFile:
-		return s.File
-	case StartGTID:
-		return "gtid:" + s.GTID.String()
-	}
-	return fmt.Sprintf("StartKind(%d)", s.Kind)
 }
 
 // hidden is what a Secret shows of itself.

@@ -109,8 +109,6 @@ func TestErrors(t *testing.T) {
 		{"admin on another address", Input{Flags: map[string]string{"admin-listen": "10.0.0.1:8307"}}, []string{"no password"}},
 		{"no such file", Input{File: "/nonexistent.yaml"}, []string{"--config", "no such file"}},
 		{"TLS mode", Input{Flags: map[string]string{"source-tls": "yes"}}, []string{"--source-tls: TLS mode", "verify-ca"}},
-		{"start", Input{Flags: map[string]string{"start": "gtid:nonsense"}}, []string{"--start: GTID set"}},
-		{"start file", Input{Flags: map[string]string{"start": "../x"}}, []string{"--start", "oldest, current"}},
 		{"negative age", Input{Flags: map[string]string{"retain-age": "-1h"}}, []string{"--retain-age"}},
 		{"no connections", Input{Flags: map[string]string{"max-connections": "0"}}, []string{"--max-connections"}},
 		{"port", Input{Flags: map[string]string{"mysql-listen": "127.0.0.1:99999"}}, []string{"port number"}},

@@ -156,6 +156,13 @@ func (c *Config) CheckServe() (warnings []string, err error) {
 	return slices.DeleteFunc(warnings, func(w string) bool { return w == "" }), nil
 }
 
+// ReadSourcePassword reads the source's password again, so that a file that was
+// changed counts from the next login on.
+func (c *Config) ReadSourcePassword() (Secret, error) {
+	secret, _, err := c.readPassword("source")
+	return secret, err
+}
+
 // maxPassword is the longest password that MySQL's plugins take, in bytes.
 const maxPassword = 256
 

@@ -47,7 +47,7 @@ func Settings() []Setting {
 			set: setSource},
 		{Key: "source-password-file", Value: "FILE", Help: "file with the password of the source's user (or set KINGBUS_SOURCE_PASSWORD)", set: password},
 		{Key: "source-password", Secret: true, Help: "password of the source's user", set: password},
-		{Key: "source-tls", Value: "MODE", Default: "preferred", Help: "disabled, preferred, required, verify-ca or verify-identity; \"preferred\" works with every server and warns when it had to do without TLS, only the verify modes keep off an attacker on the way",
+		{Key: "source-tls", Value: "MODE", Default: "preferred", Help: "disabled, preferred, required, verify-ca or verify-identity; \"preferred\" works with every server and uses TLS where the server has it, only the verify modes keep off an attacker on the way",
 			set: func(c *Config, v setValue) (err error) {
 				c.Source.TLS, err = wire.ParseTLSMode(v.text)
 				return unwire(err)
@@ -63,10 +63,10 @@ func Settings() []Setting {
 				c.Source.TLSFiles.MinVersion, err = parseTLSVersion(v.text)
 				return err
 			}},
-		{Key: "source-heartbeat", Value: "DURATION", Default: "10s", Help: "how long the source may be silent before it has to send a heartbeat; after three times that the link is renewed",
+		{Key: "source-heartbeat", Value: "DURATION", Default: "5s", Help: "how long the source may be silent before it has to send a heartbeat; after four times that the connection is renewed",
 			set: duration(func(c *Config) *time.Duration { return &c.Source.Heartbeat }, time.Millisecond*100, time.Hour)},
 		{Key: "start", Value: "WHERE", Default: "oldest", Help: "where an empty data folder begins: oldest, current, the name of a binlog file, or gtid:SET (behind these transactions); one that has begun goes on where it was",
-			set: func(c *Config, v setValue) (err error) { c.Source.Start, err = parseStart(v.text); return err }},
+			set: text(func(c *Config) *string { return &c.Source.Start })},
 
 		{Key: "replica-user", Value: "NAME", Help: "user with which replicas log in",
 			set: func(c *Config, v setValue) error {

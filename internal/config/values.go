@@ -11,9 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"kingbus/internal/binlog"
-	"kingbus/internal/gtid"
 )
 
 // setValue is the text of a setting and where it stands.
@@ -122,25 +119,6 @@ func setSource(c *Config, v setValue) error {
 	}
 	c.Source.User, c.Source.Host, c.Source.Port = user, name, port
 	return nil
-}
-
-func parseStart(s string) (Start, error) {
-	switch {
-	case s == "oldest":
-		return Start{Kind: StartOldest}, nil
-	case s == "current":
-		return Start{Kind: StartCurrent}, nil
-	case strings.HasPrefix(s, "gtid:"):
-		set, err := gtid.ParseSet(strings.TrimPrefix(s, "gtid:"))
-		if err != nil {
-			return Start{}, fmt.Errorf("GTID set: %w", err)
-		}
-		return Start{Kind: StartGTID, GTID: set}, nil
-	}
-	if err := binlog.ValidName(s); err != nil {
-		return Start{}, fmt.Errorf("%q is not oldest, current, gtid:SET or the name of a binlog file: %w", s, err)
-	}
-	return Start{Kind: StartFile, File: s}, nil
 }
 
 func parseTLSVersion(s string) (uint16, error) {

@@ -1,0 +1,277 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"go.uber.org/goleak"
+
+	"kingbus/internal/stream"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// exporter is a stream whose files hold their own names.
+type exporter struct {
+	err   error         // instead of the last part
+	begun chan struct{} // if not nil, told of every export, which then waits
+	wait  chan struct{}
+}
+
+func (e exporter) Export(_ context.Context, file string, w io.Writer) error {
+	if errors.Is(e.err, stream.ErrNotYet) {
+		return e.err
+	}
+	if _, err := io.WriteString(w, "\xfebin"+file); err != nil {
+		return err
+	}
+	if e.begun != nil {
+		e.begun <- struct{}{}
+		<-e.wait
+	}
+	return e.err
+}
+
+func sample() Status {
+	return Status{
+		Started: time.Unix(1000, 0).UTC(),
+		Node:    Node{ServerID: 7, ServerUUID: "u", Leader: true, Term: 3, Applied: 9},
+		Source:  Source{Address: "db:3306", State: "streaming", Connected: true, Version: "9.7.4", Bytes: 12},
+		Stream: Stream{
+			End:   stream.Coordinates{File: "b.000002", Pos: 500},
+			Files: []stream.File{{Name: "b.000001", Size: 1000}, {Name: "b.000002", Size: 500}},
+		},
+		Replicas: []Replica{
+			{ID: 4, User: "r", Address: "10.0.0.9:1", ServerID: 12, Mode: "gtid", Position: stream.Coordinates{File: "b.000001", Pos: 100}, LagBytes: 1400, LagSeconds: 2.5},
+			{ID: 5, User: "bad\xffutf8", Address: "x", Mode: "position", LagBytes: -1, LagSeconds: -1},
+		},
+	}
+}
+
+func newServer(t *testing.T, st Status, e exporter) *Server {
+	t.Helper()
+	s, err := New(Config{Status: func() Status { return st }, Exporter: e, Version: "v1", GoVersion: "go9", Now: func() time.Time { return time.Unix(2000, 0) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func get(s *Server, path string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest("GET", path, nil)
+	r.Host = "127.0.0.1:8307"
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, r)
+	return w
+}
+
+func TestHealth(t *testing.T) {
+	bad := sample()
+	bad.Reasons = []string{"the store has failed"}
+	for _, tc := range []struct {
+		path string
+		st   Status
+		code int
+		want string
+	}{
+		{"/healthz", sample(), 200, "ok\n"},
+		{"/healthz", bad, 200, "ok\n"},
+		{"/readyz", sample(), 200, `"ready": true`},
+		{"/readyz", bad, 503, "the store has failed"},
+		{"/", sample(), 200, "kingbus v1"},
+		{"/nothing", sample(), 404, ""},
+	} {
+		w := get(newServer(t, tc.st, exporter{}), tc.path)
+		if w.Code != tc.code || !strings.Contains(w.Body.String(), tc.want) {
+			t.Errorf("%s: got %d %q, want %d %q", tc.path, w.Code, w.Body, tc.code, tc.want)
+		}
+	}
+}
+
+func TestStatus(t *testing.T) {
+	w := get(newServer(t, sample(), exporter{}), "/api/v1/status")
+	var got Status
+	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
+		t.Fatal(err)
+	}
+	if !got.Ready || got.Version != "v1" || got.Now.Unix() != 2000 || got.Replicas[0].LagBytes != 1400 || got.Stream.End.Pos != 500 {
+		t.Errorf("got %s", w.Body)
+	}
+	w = get(newServer(t, Status{}, exporter{}), "/api/v1/status")
+	for _, want := range []string{`"replicas": []`, `"files": []`, `"gtid_executed": ""`} {
+		if !strings.Contains(w.Body.String(), want) {
+			t.Errorf("an empty node answers without %s: %s", want, w.Body)
+		}
+	}
+}
+
+func TestOnlyLoopbackHosts(t *testing.T) {
+	s := newServer(t, sample(), exporter{})
+	for host, want := range map[string]int{
+		"127.0.0.1:8307": 200, "localhost:8307": 200, "LOCALHOST": 200, "[::1]:8307": 200, "127.5.5.5": 200, "[::1]": 200,
+		"evil.example": 421, "evil.example:8307": 421, "10.0.0.1:8307": 421, "": 421, "localhost.evil.example": 421,
+	} {
+		r := httptest.NewRequest("GET", "/api/v1/status", nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		s.Handler().ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("host %q: got %d, want %d", host, w.Code, want)
+		}
+	}
+	r := httptest.NewRequest("POST", "/api/v1/status", nil)
+	r.Host = "localhost"
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, r)
+	if w.Code != http.StatusMethodNotAllowed {
+		t.Errorf("POST: got %d", w.Code)
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	s := newServer(t, sample(), exporter{})
+	w := get(s, "/metrics")
+	if w.Code != 200 {
+		t.Fatalf("got %d: %s", w.Code, w.Body)
+	}
+	text := w.Body.String()
+	for _, want := range []string{
+		`kingbus_build_info{go_version="go9",version="v1"} 1`, "kingbus_ready 1", "kingbus_source_connected 1",
+		`kingbus_replica_lag_bytes{connection="4"} 1400`, `kingbus_replica_lag_seconds{connection="4"} 2.5`, "kingbus_replicas 2",
+		"# HELP kingbus_stream_bytes ", "# TYPE kingbus_source_bytes_total counter", "go_goroutines ", "process_open_fds ",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in the metrics", want)
+		}
+	}
+	if strings.Contains(text, `lag_bytes{connection="5"}`) {
+		t.Error("a lag that is not known is shown")
+	}
+	var own strings.Builder
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, "kingbus_") {
+			own.WriteString(line)
+		}
+	}
+	problems, err := promlint.New(strings.NewReader(own.String())).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+func TestBinlog(t *testing.T) {
+	for _, tc := range []struct {
+		path string
+		e    exporter
+		code int
+		want string
+	}{
+		{"/api/v1/binlog/b.000001", exporter{}, 200, "\xfebinb.000001"},
+		{"/api/v1/binlog/current", exporter{}, 200, "\xfebinb.000002"},
+		{"/api/v1/binlog/b.000009", exporter{}, 404, "there are b.000001 to b.000002"},
+		{"/api/v1/binlog/..%2fx", exporter{}, 404, ""},
+		{"/api/v1/binlog/b.000001", exporter{err: stream.ErrNotYet}, 404, "beyond the end"},
+	} {
+		w := get(newServer(t, sample(), tc.e), tc.path)
+		if w.Code != tc.code || !strings.Contains(w.Body.String(), tc.want) {
+			t.Errorf("%s: got %d %q, want %d %q", tc.path, w.Code, w.Body, tc.code, tc.want)
+		}
+	}
+}
+
+// serve runs the server on a real socket.
+func serve(t *testing.T, s *Server) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := errors.Join(s.Shutdown(ctx), s.Shutdown(ctx), <-done); err != nil {
+			t.Error(err)
+		}
+		http.DefaultClient.CloseIdleConnections()
+	})
+	return "http://" + l.Addr().String()
+}
+
+// A file that could not be sent whole must not look whole.
+func TestBrokenExport(t *testing.T) {
+	url := serve(t, newServer(t, sample(), exporter{err: errors.New("damage")}))
+	r, err := http.Get(url + "/api/v1/binlog/b.000001")
+	if err == nil {
+		_, err = io.ReadAll(r.Body)
+		_ = r.Body.Close()
+	}
+	if err == nil {
+		t.Error("the client did not notice that the file was broken off")
+	}
+}
+
+func TestWholeExport(t *testing.T) {
+	url := serve(t, newServer(t, sample(), exporter{}))
+	r, err := http.Get(url + "/api/v1/binlog/b.000001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(r.Body)
+	if err != nil || string(b) != "\xfebinb.000001" || r.Trailer.Get(SizeTrailer) != "12" {
+		t.Errorf("got %q, trailer %v, %v", b, r.Trailer, err)
+	}
+}
+
+func TestExportsAreBounded(t *testing.T) {
+	e := exporter{begun: make(chan struct{}), wait: make(chan struct{})}
+	s := newServer(t, sample(), e)
+	done := make(chan int, maxExports)
+	for range maxExports {
+		go func() { done <- get(s, "/api/v1/binlog/b.000001").Code }()
+		<-e.begun
+	}
+	if w := get(s, "/api/v1/binlog/b.000001"); w.Code != 503 || w.Header().Get("Retry-After") == "" {
+		t.Errorf("one too many: got %d", w.Code)
+	}
+	close(e.wait)
+	for range maxExports {
+		if code := <-done; code != 200 {
+			t.Errorf("got %d", code)
+		}
+	}
+}
+
+func TestLagBytes(t *testing.T) {
+	files := []stream.File{{Name: "a.1", Size: 100}, {Name: "a.2", Size: 50}, {Name: "a.3", Size: 10}}
+	end := stream.Coordinates{File: "a.3", Pos: 10}
+	for _, tc := range []struct {
+		at   stream.Coordinates
+		want int64
+	}{
+		{end, 0},
+		{stream.Coordinates{File: "a.3", Pos: 4}, 6},
+		{stream.Coordinates{File: "a.1", Pos: 100}, 60},
+		{stream.Coordinates{File: "a.1", Pos: 20}, 140},
+		{stream.Coordinates{File: "a.3", Pos: 99}, 0},
+		{stream.Coordinates{File: "gone", Pos: 4}, -1},
+	} {
+		if got := LagBytes(files, tc.at, end); got != tc.want {
+			t.Errorf("%v: got %d, want %d", tc.at, got, tc.want)
+		}
+	}
+}

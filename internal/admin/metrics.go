@@ -1,0 +1,137 @@
+package admin
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// collector makes metrics of one Status per scrape, so that what belongs
+// together is of one moment, and nothing has to be counted twice.
+type collector struct {
+	s       *Server
+	metrics []metric
+	build   *prometheus.Desc
+	source  *prometheus.Desc
+	replica struct{ bytes, seconds, sent, info *prometheus.Desc }
+}
+
+// metric is one without labels.
+type metric struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(*Status) float64
+}
+
+func newCollector(s *Server) *collector {
+	c := &collector{s: s}
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("kingbus_"+name, help, labels, nil)
+	}
+	gauge := func(name, help string, value func(*Status) float64) {
+		c.metrics = append(c.metrics, metric{desc(name, help), prometheus.GaugeValue, value})
+	}
+	counter := func(name, help string, value func(*Status) float64) {
+		c.metrics = append(c.metrics, metric{desc(name, help), prometheus.CounterValue, value})
+	}
+	c.build = desc("build_info", "Always 1; the labels tell the version.", "version", "go_version")
+	gauge("ready", "1 if the node is fit to serve.", func(s *Status) float64 { return truth(s.Ready) })
+
+	gauge("raft_leader", "1 if this node leads.", func(s *Status) float64 { return truth(s.Node.Leader) })
+	gauge("raft_term", "Term of the Raft group.", func(s *Status) float64 { return float64(s.Node.Term) })
+	gauge("raft_applied_index", "Last log entry folded into the stream.", func(s *Status) float64 { return float64(s.Node.Applied) })
+	gauge("raft_last_index", "Last entry of the log.", func(s *Status) float64 { return float64(s.Node.LastIndex) })
+	gauge("raft_first_index", "First entry of the log that is still there.", func(s *Status) float64 { return float64(s.Node.FirstIndex) })
+
+	c.source = desc("source_info", "Always 1; the labels tell which source is followed and how it is.", "address", "state", "server_uuid", "version")
+	gauge("source_connected", "1 if the binlog flows from the source.", func(s *Status) float64 { return truth(s.Source.Connected) })
+	gauge("source_lag_seconds", "Age of the newest event when it was received, 0 while there is nothing to receive.", func(s *Status) float64 { return s.Source.LagSeconds })
+	counter("source_connects_total", "Connections to the source.", func(s *Status) float64 { return float64(s.Source.Connects) })
+	counter("source_events_total", "Events received from the source.", func(s *Status) float64 { return float64(s.Source.Events) })
+	counter("source_bytes_total", "Bytes of events received from the source.", func(s *Status) float64 { return float64(s.Source.Bytes) })
+
+	counter("stream_transactions_total", "Transactions committed since the stream began.", func(s *Status) float64 { return float64(s.Stream.Transactions) })
+	gauge("stream_end_position_bytes", "Position of the last boundary in the current binlog file.", func(s *Status) float64 { return float64(s.Stream.End.Pos) })
+	gauge("stream_files", "Binlog files kept.", func(s *Status) float64 { return float64(len(s.Stream.Files)) })
+	gauge("stream_bytes", "Size of all binlog files kept.", func(s *Status) float64 { return float64(s.Stream.Bytes) })
+	gauge("stream_last_event_timestamp_seconds", "When the newest event was made, by the source's clock; 0 if there is none.", func(s *Status) float64 { return unix(s.Stream.LastEvent) })
+
+	gauge("log_bytes", "Size of the log on disk.", func(s *Status) float64 { return float64(s.Disk.Used) })
+	gauge("log_segments", "Segment files of the log.", func(s *Status) float64 { return float64(s.Disk.Segments) })
+	gauge("disk_free_bytes", "Free space on the disk of the data folder.", func(s *Status) float64 { return float64(s.Disk.Free) })
+	gauge("disk_size_bytes", "Size of the disk of the data folder.", func(s *Status) float64 { return float64(s.Disk.Total) })
+	gauge("disk_reserve_bytes", "Free space that events must leave.", func(s *Status) float64 { return float64(s.Disk.Reserve) })
+
+	gauge("client_connections", "Connections of replicas and clients that are open.", func(s *Status) float64 { return float64(s.Clients.Connections) })
+	counter("client_connections_accepted_total", "Connections accepted.", func(s *Status) float64 { return float64(s.Clients.Accepted) })
+	counter("client_connections_refused_total", "Connections refused because there were too many.", func(s *Status) float64 { return float64(s.Clients.Refused) })
+	counter("client_failed_logins_total", "Logins that failed.", func(s *Status) float64 { return float64(s.Clients.FailedLogins) })
+	counter("client_dumps_total", "Dumps of the binlog that were asked for.", func(s *Status) float64 { return float64(s.Clients.Dumps) })
+	counter("client_queries_total", "Statements of clients.", func(s *Status) float64 { return float64(s.Clients.Queries) })
+	counter("client_sent_events_total", "Events sent to clients.", func(s *Status) float64 { return float64(s.Clients.EventsSent) })
+	counter("client_sent_bytes_total", "Bytes of events sent to clients.", func(s *Status) float64 { return float64(s.Clients.BytesSent) })
+
+	gauge("replicas", "Clients that pull the binlog now.", func(s *Status) float64 { return float64(len(s.Replicas)) })
+	c.replica.info = desc("replica_info", "Always 1; the labels tell who the replica of a connection is.", "connection", "user", "address", "server_id", "server_uuid", "mode")
+	c.replica.bytes = desc("replica_lag_bytes", "Binlog that was not sent to the replica yet.", "connection")
+	c.replica.seconds = desc("replica_lag_seconds", "How far the event sent last is behind the newest one.", "connection")
+	c.replica.sent = desc("replica_sent_bytes_total", "Bytes of events sent to the replica on this connection.", "connection")
+	return c
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(out chan<- *prometheus.Desc) {
+	for _, m := range c.metrics {
+		out <- m.desc
+	}
+	for _, d := range []*prometheus.Desc{c.build, c.source, c.replica.info, c.replica.bytes, c.replica.seconds, c.replica.sent} {
+		out <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(out chan<- prometheus.Metric) {
+	st := c.s.snapshot()
+	send := func(d *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, kind, value, labels...) // panics only if the number of labels is wrong
+	}
+	for _, m := range c.metrics {
+		send(m.desc, m.kind, m.value(&st))
+	}
+	send(c.build, prometheus.GaugeValue, 1, c.s.cfg.Version, c.s.cfg.GoVersion)
+	send(c.source, prometheus.GaugeValue, 1, valid(st.Source.Address), valid(st.Source.State), valid(st.Source.ServerUUID), valid(st.Source.Version))
+	for _, r := range st.Replicas {
+		id := strconv.FormatUint(uint64(r.ID), 10)
+		send(c.replica.info, prometheus.GaugeValue, 1, id, valid(r.User), valid(r.Address), strconv.FormatUint(uint64(r.ServerID), 10), valid(r.ServerUUID), valid(r.Mode))
+		if r.LagBytes >= 0 {
+			send(c.replica.bytes, prometheus.GaugeValue, float64(r.LagBytes), id)
+		}
+		if r.LagSeconds >= 0 {
+			send(c.replica.seconds, prometheus.GaugeValue, r.LagSeconds, id)
+		}
+		send(c.replica.sent, prometheus.CounterValue, float64(r.BytesSent), id)
+	}
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func unix(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.Unix())
+}
+
+// valid makes a label of what a client sent: Prometheus takes UTF-8 only, and
+// one bad label would spoil the whole scrape.
+func valid(s string) string {
+	const most = 128
+	return strings.ToValidUTF8(s[:min(len(s), most)], "\uFFFD")
+}

@@ -1,0 +1,275 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"kingbus/internal/stream"
+)
+
+// Exporter is what the API needs of the stream beside its status.
+type Exporter interface {
+	// Export writes a file of the stream as a standard binlog file.
+	Export(ctx context.Context, file string, w io.Writer) error
+}
+
+// Config says what an admin server shows. All but Log is needed.
+type Config struct {
+	// Status collects the node's status. It is called for every request and
+	// concurrently, must not block for long, and leaves Ready and Now to the
+	// server: it only gives Reasons.
+	Status   func() Status
+	Exporter Exporter
+	// Version and GoVersion label the metric kingbus_build_info.
+	Version, GoVersion string
+	Log                *slog.Logger
+	Now                func() time.Time // nil = time.Now
+}
+
+const (
+	// maxExports bounds the files that are being sent at the same time, since
+	// each reads the disk as fast as it can.
+	maxExports = 4
+	// stall is how long a client may take nothing of a file.
+	stall = 30 * time.Second
+	// maxHeader bounds the head of a request in bytes.
+	maxHeader = 16 << 10
+)
+
+// Server answers the requests. Make it with New, run it with Serve.
+type Server struct {
+	cfg     Config
+	http    *http.Server
+	exports chan struct{} // one token for each that runs
+}
+
+// New makes a server. It does nothing before Serve.
+func New(cfg Config) (*Server, error) {
+	if cfg.Status == nil || cfg.Exporter == nil {
+		return nil, errors.New("admin: a status and a stream are needed")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	s := &Server{cfg: cfg, exports: make(chan struct{}, maxExports)}
+	registry := prometheus.NewPedanticRegistry()
+	for _, c := range []prometheus.Collector{
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newCollector(s),
+	} {
+		if err := registry.Register(c); err != nil {
+			return nil, fmt.Errorf("admin: %w", err)
+		}
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", s.healthz)
+	mux.HandleFunc("GET /readyz", s.readyz)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		MaxRequestsInFlight: 4, Timeout: 10 * time.Second,
+		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
+	}))
+	mux.HandleFunc("GET /api/v1/status", s.status)
+	mux.HandleFunc("GET /api/v1/binlog/{name}", s.binlog)
+	mux.HandleFunc("GET /{$}", s.index)
+	s.http = &http.Server{
+		Handler:           loopbackOnly(mux),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      20 * time.Second, // files move theirs on
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
+	}
+	return s, nil
+}
+
+// Handler returns what answers requests, for tests.
+func (s *Server) Handler() http.Handler { return s.http.Handler }
+
+// Serve answers requests until Shutdown. It closes l.
+func (s *Server) Serve(l net.Listener) error {
+	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("admin: %w", err)
+	}
+	return nil
+}
+
+// Shutdown stops accepting, waits for requests until ctx is done, and then
+// breaks them off. It is idempotent.
+func (s *Server) Shutdown(ctx context.Context) error {
+	if err := s.http.Shutdown(ctx); err != nil {
+		return s.http.Close()
+	}
+	return nil
+}
+
+// loopbackOnly refuses requests that were meant for another host (DNS
+// rebinding).
+func loopbackOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := r.Host
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+		if !strings.EqualFold(host, "localhost") && (err != nil || !ip.Unmap().IsLoopback()) {
+			http.Error(w, "this API answers only to localhost, 127.0.0.1 or [::1]: set the Host header to that", http.StatusMisdirectedRequest)
+			return
+		}
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Cache-Control", "no-store")
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	fmt.Fprintf(w, "kingbus %s\n\n/healthz\n/readyz\n/metrics\n/api/v1/status\n/api/v1/binlog/NAME\n", s.cfg.Version)
+}
+
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	fmt.Fprintln(w, "ok")
+}
+
+// snapshot returns the status with what the server itself adds.
+func (s *Server) snapshot() Status {
+	st := s.cfg.Status()
+	st.Version = s.cfg.Version
+	st.Now = s.cfg.Now().UTC()
+	st.Ready = len(st.Reasons) == 0
+	if st.Replicas == nil {
+		st.Replicas = []Replica{}
+	}
+	if st.Stream.Files == nil {
+		st.Stream.Files = []stream.File{}
+	}
+	if st.Stream.Followed == nil {
+		st.Stream.Followed = []string{}
+	}
+	return st
+}
+
+// Readiness is the answer of /readyz.
+type Readiness struct {
+	Ready   bool     `json:"ready"`
+	Reasons []string `json:"reasons,omitempty"`
+}
+
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+	st := s.snapshot()
+	code := http.StatusOK
+	if !st.Ready {
+		code = http.StatusServiceUnavailable
+	}
+	s.json(w, code, Readiness{Ready: st.Ready, Reasons: st.Reasons})
+}
+
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	s.json(w, http.StatusOK, s.snapshot())
+}
+
+// Failure is the body of every error of the API.
+type Failure struct {
+	Error string `json:"error"`
+}
+
+func (s *Server) json(w http.ResponseWriter, code int, v any) {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		s.cfg.Log.Error("encode an answer", "error", err)
+		http.Error(w, "internal error", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_, _ = w.Write(append(b, '\n')) // the client went away
+}
+
+// binlog sends a file. A failure behind the first byte breaks the connection
+// off, so that the client cannot take a part for the whole.
+func (s *Server) binlog(w http.ResponseWriter, r *http.Request) {
+	select {
+	case s.exports <- struct{}{}:
+		defer func() { <-s.exports }()
+	default:
+		w.Header().Set("Retry-After", "10")
+		s.json(w, http.StatusServiceUnavailable, Failure{fmt.Sprintf("%d files are being sent already: try again when one is done", maxExports)})
+		return
+	}
+	name := r.PathValue("name")
+	st := s.cfg.Status()
+	if name == "current" {
+		name = st.Stream.End.File
+	}
+	found := false
+	for _, f := range st.Stream.Files {
+		found = found || f.Name == name
+	}
+	if !found {
+		s.json(w, http.StatusNotFound, Failure{fmt.Sprintf("there is no binlog file %q here; %s", name, fileHint(st.Stream.Files))})
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": name}))
+	w.Header().Set("Trailer", SizeTrailer)
+	out := &patientWriter{w: w, control: http.NewResponseController(w)}
+	err := s.cfg.Exporter.Export(r.Context(), name, out)
+	switch {
+	case err == nil:
+		w.Header().Set(SizeTrailer, strconv.FormatInt(out.size, 10))
+	case out.size == 0 && (errors.Is(err, stream.ErrNoFile) || errors.Is(err, stream.ErrNotYet)):
+		w.Header().Del("Trailer")
+		s.json(w, http.StatusNotFound, Failure{err.Error()})
+	default:
+		if r.Context().Err() == nil {
+			s.cfg.Log.Error("sending a binlog file failed", "file", name, "error", err)
+		}
+		panic(http.ErrAbortHandler) // net/http's own way to break a connection off
+	}
+}
+
+// SizeTrailer is the HTTP trailer behind a binlog file: its size in bytes.
+const SizeTrailer = "Kingbus-Size"
+
+func fileHint(files []stream.File) string {
+	switch n := len(files); n {
+	case 0:
+		return "there are none yet"
+	case 1:
+		return "there is only " + files[0].Name
+	default:
+		return fmt.Sprintf("there are %s to %s", files[0].Name, files[n-1].Name)
+	}
+}
+
+// patientWriter gives the client time as long as it takes something.
+type patientWriter struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	size    int64
+}
+
+func (p *patientWriter) Write(b []byte) (int, error) {
+	_ = p.control.SetWriteDeadline(time.Now().Add(stall)) // not every ResponseWriter of a test can
+	n, err := p.w.Write(b)
+	p.size += int64(n)
+	return n, err
+}

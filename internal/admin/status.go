@@ -1,0 +1,188 @@
+// Package admin is the HTTP side of a node: health checks, metrics, its status
+// as JSON, and whole binlog files.
+//
+//	GET /healthz                the process is alive
+//	GET /readyz                 200 if it is fit to serve, else 503 and the reasons
+//	GET /metrics                Prometheus
+//	GET /api/v1/status          Status
+//	GET /api/v1/binlog/{name}   a standard binlog file; "current" is the newest
+//
+// There is no login yet. So the API only reads, it belongs on a loopback
+// address (package config sees to that), and it answers only requests that name
+// one as their host: a web page that resolves its own name to 127.0.0.1 gets
+// nothing from it.
+package admin
+
+import (
+	"time"
+
+	"kingbus/internal/gtid"
+	"kingbus/internal/stream"
+)
+
+// Status is the answer of /api/v1/status, and what `kingbus status` shows.
+// Fields are added in time, and never change their meaning. Times are RFC 3339;
+// sizes and lags are in bytes and seconds. -1 stands for a lag that is not known.
+type Status struct {
+	Version string    `json:"version"`
+	Started time.Time `json:"started"`
+	// Now is the node's clock when it answered.
+	Now   time.Time `json:"now"`
+	Ready bool      `json:"ready"`
+	// Reasons tells why the node is not ready.
+	Reasons  []string  `json:"reasons,omitempty"`
+	Node     Node      `json:"node"`
+	Source   Source    `json:"source"`
+	Stream   Stream    `json:"stream"`
+	Disk     Disk      `json:"disk"`
+	Clients  Clients   `json:"clients"`
+	Replicas []Replica `json:"replicas"`
+}
+
+// Node is this process's part in the cluster.
+type Node struct {
+	// ServerID and ServerUUID are what source and replicas see.
+	ServerID   uint32 `json:"server_id"`
+	ServerUUID string `json:"server_uuid"`
+	RaftID     uint64 `json:"raft_id,string"`
+	Leader     bool   `json:"leader"`
+	Term       uint64 `json:"term"`
+	Applied    uint64 `json:"applied"`
+	Committed  uint64 `json:"committed"`
+	FirstIndex uint64 `json:"first_index"`
+	LastIndex  uint64 `json:"last_index"`
+	Epoch      uint64 `json:"epoch"`
+}
+
+// States of a source, beside those that the link itself reports.
+const (
+	SourceNone = "not configured"
+)
+
+// Source is the link to the source.
+type Source struct {
+	// Address is host:port, "" if no source is configured.
+	Address string `json:"address,omitempty"`
+	// State is a word or two: "not configured", "connecting", "streaming" …
+	State string `json:"state"`
+	// Connected tells whether the binlog flows.
+	Connected bool `json:"connected"`
+	// Since is when the state began.
+	Since time.Time `json:"since,omitzero"`
+	// Error is the last one, which stays after the link has recovered; NextStep
+	// is what an operator can do about it.
+	Error    string    `json:"error,omitempty"`
+	ErrorAt  time.Time `json:"error_at,omitzero"`
+	NextStep string    `json:"next_step,omitempty"`
+	// TLS names the protocol and cipher of the connection; "" is a connection in
+	// clear, or none.
+	TLS string `json:"tls,omitempty"`
+	// Coordinates are the source's own, up to which everything is committed.
+	Coordinates stream.Coordinates `json:"coordinates"`
+	ServerID    uint32             `json:"server_id,omitempty"`
+	ServerUUID  string             `json:"server_uuid,omitempty"`
+	Version     string             `json:"version,omitempty"`
+	// Connects counts the links since the process started.
+	Connects uint64 `json:"connects"`
+	Events   uint64 `json:"events"`
+	Bytes    uint64 `json:"bytes"`
+	// LagSeconds is how long ago the newest event that was received was made,
+	// by the clocks of both; 0 while there is nothing to receive.
+	LagSeconds float64 `json:"lag_seconds"`
+}
+
+// Stream is the replicated binlog.
+type Stream struct {
+	// End is the last boundary: where a replica that has everything stands.
+	End      stream.Coordinates `json:"end"`
+	Executed gtid.Set           `json:"gtid_executed"`
+	Purged   gtid.Set           `json:"gtid_purged"`
+	// Transactions counts since the stream began.
+	Transactions uint64 `json:"transactions"`
+	// LastEvent is when the newest event was made, by the source's clock.
+	LastEvent time.Time `json:"last_event,omitzero"`
+	// Bytes is the size of all files together.
+	Bytes uint64        `json:"bytes"`
+	Files []stream.File `json:"files"`
+	// Followed are the server uuids of all sources, oldest first.
+	Followed []string `json:"followed"`
+}
+
+// Disk is the data folder.
+type Disk struct {
+	Dir string `json:"dir"`
+	// Used is the size of the log, which holds the binlog and little else.
+	Used     int64  `json:"used"`
+	Segments int    `json:"segments"`
+	Free     uint64 `json:"free"`
+	Total    uint64 `json:"total"`
+	// Reserve is the free space that events must leave.
+	Reserve uint64 `json:"reserve"`
+	// Error tells why Free and Total are not known.
+	Error string `json:"error,omitempty"`
+}
+
+// Clients counts those who connect to this node. All but Connections only grow.
+type Clients struct {
+	Connections  int    `json:"connections"`
+	Accepted     uint64 `json:"accepted"`
+	Refused      uint64 `json:"refused"`
+	FailedLogins uint64 `json:"failed_logins"`
+	Dumps        uint64 `json:"dumps"`
+	Queries      uint64 `json:"queries"`
+	EventsSent   uint64 `json:"events_sent"`
+	BytesSent    uint64 `json:"bytes_sent"`
+}
+
+// Replica is a client that pulls the binlog.
+type Replica struct {
+	// ID is the connection's.
+	ID   uint32 `json:"id"`
+	User string `json:"user"`
+	// Address is where it connects from.
+	Address    string `json:"address"`
+	ServerID   uint32 `json:"server_id"`
+	ServerUUID string `json:"server_uuid,omitempty"`
+	// Name is the host name that it gave, or that of its program.
+	Name string `json:"name,omitempty"`
+	// Mode is "gtid" or "position".
+	Mode string `json:"mode"`
+	// State is what it does now, in words.
+	State string `json:"state,omitempty"`
+	// Position is up to where the binlog has been sent to it.
+	Position  stream.Coordinates `json:"position"`
+	Connected time.Time          `json:"connected"`
+	// LagBytes is how much binlog there is that was not sent yet.
+	LagBytes int64 `json:"lag_bytes"`
+	// LagSeconds is how far the event sent last is behind the newest one, by the
+	// source's clock.
+	LagSeconds float64 `json:"lag_seconds"`
+	EventsSent uint64  `json:"events_sent"`
+	BytesSent  uint64  `json:"bytes_sent"`
+}
+
+// LagBytes returns how much binlog lies between a position and the end of the
+// stream; -1 if the position's file is not there (any more).
+func LagBytes(files []stream.File, at, end stream.Coordinates) int64 {
+	if at == end {
+		return 0
+	}
+	lag, found := int64(0), false
+	for _, f := range files {
+		size := f.Size
+		if f.Name == end.File {
+			size = end.Pos
+		}
+		if f.Name == at.File {
+			found = true
+			lag = -int64(min(at.Pos, size))
+		}
+		if found {
+			lag += int64(size)
+		}
+	}
+	if !found {
+		return -1
+	}
+	return lag
+}
