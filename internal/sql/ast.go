@@ -1,0 +1,250 @@
+package sql
+
+// Statement is what Parse returns: one of the pointer types below.
+type Statement interface{ statement() }
+
+// Scope says which value of a system variable is meant.
+type Scope uint8
+
+// The scopes. ScopeNone is what a client left open: the session's value if there is one, else the global one.
+const (
+	ScopeNone Scope = iota
+	ScopeSession
+	ScopeGlobal
+	ScopePersist // SET PERSIST and PERSIST_ONLY
+)
+
+type (
+	// Empty is a query of comments only; MySQL answers OK.
+	Empty struct{}
+
+	// Select is SELECT without tables. A table after FROM is kept, so that the refusal can name it.
+	Select struct {
+		Items []SelectItem
+		From  *Table // nil: no FROM, or FROM DUAL
+		Where Expr   // or nil
+		Limit *Limit // or nil
+	}
+
+	// Do is DO expr, …: evaluates and answers OK.
+	Do struct{ Exprs []Expr }
+
+	// Set is SET with one or more assignments of any kind.
+	Set struct{ Items []SetItem }
+
+	// Show is any SHOW statement that we know.
+	Show struct {
+		What    ShowWhat
+		Old     bool   // spelled with MASTER or SLAVE: columns have to be named in those words
+		Full    bool   // SHOW FULL PROCESSLIST
+		Scope   Scope  // of VARIABLES and STATUS
+		Filter  Filter // LIKE or WHERE
+		Limit   *Limit // of WARNINGS, ERRORS and BINLOG EVENTS, or nil
+		File    string // BINLOG EVENTS IN
+		From    uint64 // BINLOG EVENTS FROM; 0 if not given
+		Channel string // REPLICA STATUS FOR CHANNEL
+		User    string // GRANTS FOR; "" means the current user
+		Host    string // GRANTS FOR user@host
+	}
+
+	// Kill is KILL [CONNECTION | QUERY] id.
+	Kill struct {
+		Query bool
+		ID    Expr
+	}
+
+	// Use is USE database.
+	Use struct{ Database string }
+
+	// Transaction is BEGIN, START TRANSACTION, COMMIT or ROLLBACK, with whatever options: without tables they are all
+	// the same.
+	Transaction struct{ Verb string } // "BEGIN", "COMMIT" or "ROLLBACK"
+
+	// Flush is FLUSH what; What is upper case, e.g. "BINARY LOGS".
+	Flush struct{ What string }
+
+	// Unsupported is a statement of MySQL's that is recognized by its first words only.
+	Unsupported struct{ Verb string } // upper case, e.g. "CHANGE REPLICATION SOURCE", "INSERT"
+)
+
+func (*Empty) statement()       {}
+func (*Select) statement()      {}
+func (*Do) statement()          {}
+func (*Set) statement()         {}
+func (*Show) statement()        {}
+func (*Kill) statement()        {}
+func (*Use) statement()         {}
+func (*Transaction) statement() {}
+func (*Flush) statement()       {}
+func (*Unsupported) statement() {}
+
+// Table is a table's name; Schema may be empty.
+type Table struct{ Schema, Name string }
+
+// Limit is LIMIT [Offset,] Count.
+type Limit struct{ Offset, Count uint64 }
+
+// SelectItem is a column of a SELECT.
+type SelectItem struct {
+	Expr Expr   // nil: *
+	Name string // the alias, or what MySQL names the column: mostly the text of the expression
+}
+
+// Filter is LIKE or WHERE of a SHOW statement; at most one is set.
+type Filter struct {
+	Like  *string
+	Where Expr
+}
+
+// ShowWhat is what a SHOW statement asks for, in MySQL's current words.
+type ShowWhat string
+
+// What can be shown.
+const (
+	ShowVariables     ShowWhat = "VARIABLES"
+	ShowStatus        ShowWhat = "STATUS"
+	ShowWarnings      ShowWhat = "WARNINGS"
+	ShowErrors        ShowWhat = "ERRORS"
+	ShowCountWarnings ShowWhat = "COUNT(*) WARNINGS"
+	ShowCountErrors   ShowWhat = "COUNT(*) ERRORS"
+	ShowDatabases     ShowWhat = "DATABASES"
+	ShowTables        ShowWhat = "TABLES"
+	ShowProcesslist   ShowWhat = "PROCESSLIST"
+	ShowEngines       ShowWhat = "ENGINES"
+	ShowPlugins       ShowWhat = "PLUGINS"
+	ShowCollation     ShowWhat = "COLLATION"
+	ShowCharacterSet  ShowWhat = "CHARACTER SET"
+	ShowLogStatus     ShowWhat = "BINARY LOG STATUS"
+	ShowBinaryLogs    ShowWhat = "BINARY LOGS"
+	ShowBinlogEvents  ShowWhat = "BINLOG EVENTS"
+	ShowReplicas      ShowWhat = "REPLICAS"
+	ShowReplicaStatus ShowWhat = "REPLICA STATUS"
+	ShowGrants        ShowWhat = "GRANTS"
+)
+
+// SetKind says what an item of SET assigns.
+type SetKind uint8
+
+// The kinds of SET items.
+const (
+	SetUser         SetKind = iota // @Name = Value
+	SetSystem                      // [Scope] Name = Value; Value nil means DEFAULT
+	SetNames                       // NAMES Name [COLLATE Collation]; Name "" means DEFAULT
+	SetCharacterSet                // CHARACTER SET Name; Name "" means DEFAULT
+)
+
+// SetItem is one assignment.
+type SetItem struct {
+	Kind      SetKind
+	Scope     Scope
+	Name      string
+	Collation string
+	Value     Expr
+}
+
+// Expr is an expression: one of the pointer types below.
+type Expr interface{ expr() }
+
+type (
+	// Literal is a constant.
+	Literal struct {
+		Value Value
+		Name  string // how MySQL names a column of it; "" for its text in the statement
+		Hex   bool   // x'..' or 0x..: a string that turns into a number among numbers
+	}
+	// UserVar is @Name.
+	UserVar struct{ Name string }
+	// SysVar is @@[Scope.]Name.
+	SysVar struct {
+		Scope Scope
+		Name  string
+	}
+	// ColumnRef is a column's name, or a bare word on the right-hand side of SET; Table is its qualifier or "".
+	ColumnRef struct{ Table, Name string }
+	// Unary is an operator before an operand: - ! NOT ~ BINARY.
+	Unary struct {
+		Op string
+		X  Expr
+	}
+	// Binary is an operator between two operands, in upper case: arithmetic, comparisons, AND OR XOR, bits.
+	Binary struct {
+		Op   string
+		X, Y Expr
+	}
+	// Is is X IS [NOT] NULL, TRUE, FALSE or UNKNOWN (which is NULL).
+	Is struct {
+		X    Expr
+		What string
+		Not  bool
+	}
+	// In is X [NOT] IN (List).
+	In struct {
+		X    Expr
+		List []Expr
+		Not  bool
+	}
+	// Like is X [NOT] LIKE Pattern [ESCAPE Escape].
+	Like struct {
+		X, Pattern, Escape Expr
+		Not                bool
+	}
+	// Between is X [NOT] BETWEEN Low AND High.
+	Between struct {
+		X, Low, High Expr
+		Not          bool
+	}
+	// Case is CASE [Operand] WHEN … THEN … [ELSE Else] END; Operand and Else may be nil.
+	Case struct {
+		Operand Expr
+		Whens   []When
+		Else    Expr
+	}
+	// Call is a function call.
+	Call struct {
+		Schema, Name string
+		Args         []Expr
+	}
+	// Cast is CAST(X AS To) or CONVERT(X, To).
+	Cast struct {
+		X  Expr
+		To CastType
+	}
+	// Collate is X COLLATE Name, or CONVERT(X USING charset).
+	Collate struct {
+		X    Expr
+		Name string
+	}
+	// Assign is @Name := X.
+	Assign struct {
+		Name string
+		X    Expr
+	}
+)
+
+// When is one branch of a Case.
+type When struct{ Cond, Then Expr }
+
+// CastType is the target of a Cast.
+type CastType struct {
+	Type     ColumnType // TypeVarString, TypeLongLong, TypeNewDecimal, TypeDouble or TypeDatetime
+	Unsigned bool
+	Binary   bool
+	Length   int // characters or digits, -1 if not given
+	Decimals int
+}
+
+func (*Literal) expr()   {}
+func (*UserVar) expr()   {}
+func (*SysVar) expr()    {}
+func (*ColumnRef) expr() {}
+func (*Unary) expr()     {}
+func (*Binary) expr()    {}
+func (*Is) expr()        {}
+func (*In) expr()        {}
+func (*Like) expr()      {}
+func (*Between) expr()   {}
+func (*Case) expr()      {}
+func (*Call) expr()      {}
+func (*Cast) expr()      {}
+func (*Collate) expr()   {}
+func (*Assign) expr()    {}

@@ -1,0 +1,77 @@
+package sql
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// maxLikeWork bounds the comparisons that one LIKE may take: length of the text times length of the pattern.
+const maxLikeWork = 1 << 26
+
+// like matches text against a pattern of LIKE: % is any run of characters, _ is one character, and escape takes the
+// meaning from the character after it. escape 0 means none. fold compares without regard to case.
+func like(text, pattern string, escape rune, fold bool) (bool, error) {
+	if len(text) > 0 && len(pattern) > maxLikeWork/len(text) {
+		return false, errNotSupported("a LIKE of this size")
+	}
+	if fold {
+		text, pattern = strings.ToLower(text), strings.ToLower(pattern)
+	}
+	p := compileLike(pattern, escape)
+	// Greedy: after a mismatch, the last % takes one character more. Earlier ones need never be revisited.
+	ti, pi, star, resume := 0, 0, -1, 0
+	for ti < len(text) {
+		c, size := utf8.DecodeRuneInString(text[ti:])
+		if size == 1 && c == utf8.RuneError {
+			c = rune(text[ti]) | 1<<24 // bytes that are not UTF-8 equal themselves only
+		}
+		switch {
+		case pi < len(p) && p[pi] == anyRun:
+			star, resume = pi, ti
+			pi++
+		case pi < len(p) && (p[pi] == anyOne || p[pi] == c):
+			ti += size
+			pi++
+		case star >= 0:
+			_, size := utf8.DecodeRuneInString(text[resume:])
+			resume += size
+			ti, pi = resume, star+1
+		default:
+			return false, nil
+		}
+	}
+	for pi < len(p) && p[pi] == anyRun {
+		pi++
+	}
+	return pi == len(p), nil
+}
+
+const (
+	anyOne rune = -1
+	anyRun rune = -2
+)
+
+func compileLike(pattern string, escape rune) []rune {
+	var out []rune
+	escaped := false
+	for i := 0; i < len(pattern); {
+		c, size := utf8.DecodeRuneInString(pattern[i:])
+		if size == 1 && c == utf8.RuneError {
+			c = rune(pattern[i]) | 1<<24
+		}
+		i += size
+		switch {
+		case escaped:
+			escaped = false
+		case c == escape && escape != 0 && i < len(pattern):
+			escaped = true
+			continue
+		case c == '%':
+			c = anyRun
+		case c == '_':
+			c = anyOne
+		}
+		out = append(out, c)
+	}
+	return out
+}
