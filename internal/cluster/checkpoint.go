@@ -215,31 +215,57 @@ func (s *saver) work(committed uint64) error {
 			return err
 		}
 	}
-	// Nothing behind the oldest checkpoint that is kept may go: a start would
-	// need it.
-	if drop = min(drop, s.n.oldest.Load()+1); drop > s.n.segments.FirstIndex() {
-		if err := s.n.segments.DropBefore(drop); err != nil {
-			return fmt.Errorf("drop segments: %w", err)
-		}
+	if drop == 0 {
+		return nil
+	}
+	return s.dropBefore(drop)
+}
+
+// dropBefore removes segments, as far as the newest checkpoint allows: a start
+// needs all entries after its checkpoint. An older checkpoint that would keep
+// them goes too.
+func (s *saver) dropBefore(index uint64) error {
+	found, err := listCheckpoints(s.n.cfg.FS, s.n.dir)
+	if err != nil {
+		return fmt.Errorf("list checkpoints: %w", err)
+	}
+	index = min(index, found[len(found)-1]+1)
+	if index <= s.n.segments.FirstIndex() {
+		return nil
+	}
+	keep := 0
+	for found[keep]+1 < index {
+		keep++
+	}
+	if err := s.remove(found[:keep]); err != nil {
+		return err
+	}
+	if err := s.n.segments.DropBefore(index); err != nil {
+		return fmt.Errorf("drop segments: %w", err)
 	}
 	return nil
 }
 
+// remove removes checkpoints, durably: none may come back whose entries are gone.
+func (s *saver) remove(indexes []uint64) error {
+	for _, index := range indexes {
+		if err := s.n.cfg.FS.Remove(checkpointName(s.n.dir, index)); err != nil {
+			return fmt.Errorf("remove checkpoint: %w", err)
+		}
+	}
+	if len(indexes) == 0 {
+		return nil
+	}
+	return s.n.cfg.FS.SyncDir(s.n.dir)
+}
+
 func (s *saver) save(c checkpoint) error {
-	n := s.n
-	if err := c.save(n.cfg.FS, n.dir); err != nil {
+	if err := c.save(s.n.cfg.FS, s.n.dir); err != nil {
 		return err
 	}
-	found, err := listCheckpoints(n.cfg.FS, n.dir)
+	found, err := listCheckpoints(s.n.cfg.FS, s.n.dir)
 	if err != nil {
 		return fmt.Errorf("list checkpoints: %w", err)
 	}
-	for len(found) > keptCheckpoints {
-		if err := n.cfg.FS.Remove(checkpointName(n.dir, found[0])); err != nil {
-			return fmt.Errorf("remove checkpoint: %w", err)
-		}
-		found = found[1:]
-	}
-	n.oldest.Store(found[0])
-	return nil
+	return s.remove(found[:max(0, len(found)-keptCheckpoints)])
 }

@@ -107,7 +107,6 @@ type Node struct {
 	proposals *queue[proposal]
 	numbers   atomic.Uint64 // of the proposals
 	applied   atomic.Uint64 // index
-	oldest    atomic.Uint64 // index of the oldest checkpoint kept
 
 	stop      context.CancelFunc
 	stopped   chan struct{} // closed when all goroutines have ended
@@ -222,11 +221,6 @@ func (n *Node) replay() error {
 	if err != nil {
 		return err
 	}
-	found, err := listCheckpoints(n.cfg.FS, n.dir)
-	if err != nil {
-		return err
-	}
-	n.oldest.Store(found[0])
 	if err := n.machine.Restore(c.index, c.state); err != nil {
 		return fmt.Errorf("restore checkpoint of entry %d: %w", c.index, err)
 	}
