@@ -1,0 +1,559 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"kingbus/internal/binlog"
+	"kingbus/internal/stream"
+	"kingbus/internal/wire"
+)
+
+const (
+	// maxWireEvent bounds events that exist on the wire only, in bytes.
+	maxWireEvent = 64 << 10
+	// maxHead bounds PREVIOUS_GTIDS and the other events that must be stored in
+	// one piece, in bytes.
+	maxHead = 64 << 20
+)
+
+// receiver reads the events of one connection. It belongs to one goroutine.
+type receiver struct {
+	s    *session
+	conn *wire.Conn
+	link Link
+	plan plan
+	// stored is the format description of the file in which the stream goes on
+	// in the middle, nil if it begins a file.
+	stored []byte
+	atFile stream.Coordinates // where the stream is, in the source's coordinates
+	// hasPrevious: PREVIOUS_GTIDS follow the format description in every file.
+	hasPrevious bool
+
+	checksum binlog.Checksum // of artificial events, before the first format description
+	tracker  binlog.Tracker
+	hash     binlog.Hash
+	run      run
+	scratch  []byte // of events that are not stored
+	more     poller
+
+	stage stage
+	file  string
+	pos   uint64 // of the next event in file, counted
+	// hold: the run ends behind a format description whose PREVIOUS_GTIDS are
+	// certain to come; the two go together.
+	hold bool
+
+	// Not yet in the status.
+	bytes, events, transactions uint64
+	lastTime                    uint32
+}
+
+// stage is what the source has to send next.
+type stage int
+
+const (
+	stageRotate stage = iota // the fake ROTATE with which it begins
+	stageFormat              // the file's format description
+	stageEvents
+)
+
+// receive reads until something ends it. What is complete when that happens
+// still goes into the stream.
+func (r *receiver) receive(ctx context.Context) error {
+	for {
+		err := r.next(ctx)
+		if err == nil {
+			continue
+		}
+		if b := r.run.take(false); b != nil && !r.hold && ctx.Err() == nil {
+			if lost := r.append(ctx, b); lost != nil && !isProblem(err) {
+				err = lost
+			}
+		}
+		r.publish()
+		return err
+	}
+}
+
+// next takes one payload.
+func (r *receiver) next(ctx context.Context) error {
+	if r.conn.Buffered() == 0 {
+		if err := r.settle(ctx); err != nil {
+			return err
+		}
+	}
+	if err := r.conn.NextPayload(); err != nil {
+		return r.broken(err)
+	}
+	if n, _ := r.conn.PacketRemaining(); n > r.conn.Buffered() {
+		if err := r.settle(ctx); err != nil {
+			return err
+		}
+	}
+	head, err := r.conn.Peek(1 + binlog.HeaderSize)
+	if err != nil && err != io.EOF {
+		return r.broken(err)
+	}
+	if len(head) == 0 || head[0] != 0 {
+		return r.end(head)
+	}
+	h, err := binlog.ParseHeader(head[1:])
+	if err != nil {
+		return r.malformed(err)
+	}
+	if n, last := r.conn.PacketRemaining(); n > 1+int(h.Length) || last && n < 1+int(h.Length) {
+		return r.malformed(fmt.Errorf("%w: the %s event says that it has %d bytes, its packet has %d", binlog.ErrMalformed, h.Type, h.Length, n-1))
+	}
+	if err := r.conn.Discard(1); err != nil {
+		return r.broken(err)
+	}
+	return r.event(ctx, h)
+}
+
+// settle is called before a wait for the socket: it proposes what is complete,
+// unless more is there already, which then goes into the same run.
+func (r *receiver) settle(ctx context.Context) error {
+	if r.run.boundary == 0 || r.hold {
+		return nil
+	}
+	if r.conn.Buffered() == 0 && r.conn.Ready() || r.conn.Buffered() > 0 && r.more.ready() {
+		return nil
+	}
+	return r.append(ctx, r.run.take(false))
+}
+
+// end takes a payload that is no event: the source has nothing more to say.
+func (r *receiver) end(head []byte) error {
+	n, last := r.conn.PacketRemaining()
+	switch {
+	case len(head) == 0 || !last || n > maxWireEvent:
+	case head[0] == 0xff:
+		p, err := r.conn.Peek(n)
+		if err != nil {
+			return r.broken(err)
+		}
+		return fmt.Errorf("the source ended the link: %w", wire.ParseError(p))
+	case head[0] == 0xfe && n < 9:
+		return errSourceEnded
+	}
+	return r.malformed(fmt.Errorf("%w: a packet of %d bytes that is no event: %x", binlog.ErrMalformed, n, head))
+}
+
+// errSourceEnded: EOF, as sent on shutdown and for KILL QUERY.
+var errSourceEnded = errors.New("the source ended the link (it is shutting down, or somebody ended the dump)")
+
+// broken says that the connection cannot be read any more.
+func (r *receiver) broken(err error) error {
+	if err == io.EOF {
+		err = errors.New("the source closed the connection")
+	}
+	return fmt.Errorf("read from the source at %s:%d: %w", r.file, r.pos, err)
+}
+
+// malformed says that the event at the present position must not be stored.
+func (r *receiver) malformed(err error) error {
+	action := "kingbus stored nothing of it and asks again; if it stays, look at that position with mysqlbinlog --verify-binlog-checksum on the source"
+	if errors.Is(err, binlog.ErrUnsupported) || errors.Is(err, binlog.ErrMariaDB) {
+		action = "kingbus stored nothing of it; use a version of kingbus that knows this event"
+	}
+	return &Problem{Kind: KindMalformed, At: stream.Coordinates{File: r.file, Pos: r.pos}, Reason: "the source sent an event that cannot be stored", Action: action, Err: err}
+}
+
+// event takes the event of which the header was seen; its bytes are next.
+func (r *receiver) event(ctx context.Context, h binlog.Header) error {
+	switch {
+	case h.Type == binlog.TypeRotate && h.Artificial():
+		return r.rotate(ctx, h)
+	case r.stage == stageRotate:
+		return r.malformed(fmt.Errorf("%w: a %s event where the ROTATE is due with which a source begins", binlog.ErrMalformed, h.Type))
+	case h.Type.IsHeartbeat():
+		return r.heartbeat(ctx, h)
+	case h.Artificial():
+		_, err := r.wireEvent(h, r.sum())
+		return err
+	case r.stage == stageFormat:
+		return r.format(ctx, h)
+	case r.passing():
+		return r.passOver(h)
+	}
+	if h.LogPos != 0 && h.LogPos != uint32(r.pos+uint64(h.Length)) {
+		return r.malformed(fmt.Errorf("%w: the %s event says that it ends at %d (modulo 2^32), but it ends at %d: events are missing or of another length",
+			binlog.ErrMalformed, h.Type, h.LogPos, r.pos+uint64(h.Length)))
+	}
+	if h.Length > binlog.MaxWhole && !inOnePiece(h.Type) {
+		return r.large(ctx, h)
+	}
+	return r.whole(ctx, h)
+}
+
+// inOnePiece tells whether the stream wants events of this type uncut.
+func inOnePiece(t binlog.EventType) bool {
+	return t == binlog.TypePreviousGTIDs || t == binlog.TypeFormatDescription || t.IsGTID()
+}
+
+// sum is the checksum algorithm in force.
+func (r *receiver) sum() binlog.Checksum {
+	if sum, ok := r.tracker.Checksum(); ok {
+		return sum
+	}
+	return r.checksum
+}
+
+// wireEvent reads an event that is not stored.
+func (r *receiver) wireEvent(h binlog.Header, sum binlog.Checksum) ([]byte, error) {
+	if h.Length > maxWireEvent {
+		return nil, r.malformed(fmt.Errorf("%w: a %s event of %d bytes", binlog.ErrMalformed, h.Type, h.Length))
+	}
+	if cap(r.scratch) < int(h.Length) {
+		r.scratch = make([]byte, h.Length, 2*h.Length)
+	}
+	ev := r.scratch[:h.Length]
+	if err := r.fill(ev); err != nil {
+		return nil, err
+	}
+	if sum == binlog.ChecksumCRC32 && !binlog.VerifyChecksum(ev) {
+		return nil, r.malformed(r.badChecksum(h))
+	}
+	return ev, nil
+}
+
+func (r *receiver) badChecksum(h binlog.Header) error {
+	return fmt.Errorf("%w: the checksum of the %s event of %d bytes is wrong", binlog.ErrMalformed, h.Type, h.Length)
+}
+
+// fill reads len(b) bytes of the payload.
+func (r *receiver) fill(b []byte) error {
+	for len(b) > 0 {
+		n, err := r.conn.Read(b)
+		b = b[n:]
+		if err == io.EOF && len(b) > 0 {
+			return r.malformed(fmt.Errorf("%w: its packets end %d bytes too early", binlog.ErrMalformed, len(b)))
+		}
+		if err != nil && len(b) > 0 {
+			return r.broken(err)
+		}
+	}
+	return nil
+}
+
+// rotate takes a ROTATE that is in no file: it says which file comes.
+func (r *receiver) rotate(ctx context.Context, h binlog.Header) error {
+	sum := r.sum()
+	ev, err := r.wireEvent(h, sum)
+	if err != nil {
+		return err
+	}
+	to, err := binlog.ParseRotate(ev, sum)
+	if err != nil {
+		return r.malformed(err)
+	}
+	if err := binlog.ValidName(to.Name); err != nil {
+		return r.malformed(err)
+	}
+	if r.stage == stageRotate {
+		if to.Name != r.plan.at.File || to.Position != r.plan.ask {
+			return r.malformed(fmt.Errorf("%w: asked for %s:%d, the source begins with %s:%d", binlog.ErrMalformed, r.plan.at.File, r.plan.ask, printable(to.Name), to.Position))
+		}
+	} else if to.Name == r.file || to.Position != binlog.MagicSize {
+		return r.malformed(fmt.Errorf("%w: ROTATE from %s:%d to %s:%d", binlog.ErrMalformed, r.file, r.pos, printable(to.Name), to.Position))
+	}
+	if r.stage != stageRotate && precedes(to.Name, r.file) {
+		return &Problem{Kind: KindReset, At: stream.Coordinates{File: r.file, Pos: r.pos}, Reason: "the source went back to its file " + to.Name + ": it was reset",
+			Action: "to follow it as it is now, begin with an empty data folder"}
+	}
+	// A transaction that is open in the old file never ends: the source
+	// crashed. What is complete is proposed first, Rotate drops the rest.
+	if b := r.run.take(false); b != nil {
+		if err := r.append(ctx, b); err != nil {
+			return err
+		}
+	}
+	r.run.drop()
+	r.hold = false
+	// The stream may be in that file already, at the very position.
+	if to.Name != r.atFile.File {
+		if err := r.link.Rotate(ctx, to.Name); err != nil {
+			return err
+		}
+		r.s.progress = true
+		r.atFile = stream.Coordinates{File: to.Name, Pos: binlog.MagicSize}
+	}
+	r.checksum = sum
+	r.file, r.pos, r.stage = to.Name, to.Position, stageFormat
+	r.tracker.NewFile()
+	r.publish()
+	return nil
+}
+
+// format takes a file's format description: it is stored if the stream begins
+// the file, and compared with the stored one if the stream is in its middle.
+func (r *receiver) format(ctx context.Context, h binlog.Header) error {
+	if h.Type != binlog.TypeFormatDescription {
+		return r.malformed(fmt.Errorf("%w: a %s event where the file's format description is due", binlog.ErrMalformed, h.Type))
+	}
+	r.stage = stageEvents
+	if r.file != r.plan.at.File || r.plan.at.Pos <= binlog.MagicSize {
+		if h.LogPos != uint32(binlog.MagicSize+h.Length) {
+			return r.malformed(fmt.Errorf("%w: the format description at the file's beginning ends at %d, not at %d", binlog.ErrMalformed, h.LogPos, binlog.MagicSize+h.Length))
+		}
+		err := r.whole(ctx, h)
+		r.hold = r.hasPrevious
+		return err
+	}
+	ev, err := r.wireEvent(h, binlog.ChecksumNone)
+	if err != nil {
+		return err
+	}
+	fd, err := binlog.ParseFormatDescription(ev)
+	if err != nil {
+		return r.malformed(err)
+	}
+	if fd.HasChecksum && !binlog.VerifyChecksum(ev) {
+		return r.malformed(r.badChecksum(h))
+	}
+	same, err := sameFormat(r.stored, ev)
+	if err != nil {
+		return r.malformed(err)
+	}
+	if !same {
+		return &Problem{Kind: KindReset, At: r.plan.at, Reason: fmt.Sprintf("the source's file %s is another one than the file of that name in kingbus: the source was reset or restored", r.file),
+			Action: "to follow it as it is now, begin with an empty data folder"}
+	}
+	if r.pos == binlog.MagicSize { // passing over
+		r.pos += uint64(h.Length)
+	}
+	if _, err := r.tracker.Next(ev); err != nil {
+		return r.malformed(err)
+	}
+	r.publish()
+	return nil
+}
+
+// passing tells whether what comes now lies before the position from which on
+// events are stored.
+func (r *receiver) passing() bool { return r.file == r.plan.at.File && r.pos < r.plan.at.Pos }
+
+// passOver skips an event before the position from which on events are stored.
+func (r *receiver) passOver(h binlog.Header) error {
+	if r.pos+uint64(h.Length) > r.plan.at.Pos {
+		return r.malformed(fmt.Errorf("%w: no event begins at %s", binlog.ErrMalformed, r.plan.at))
+	}
+	if err := r.conn.Discard(uint64(h.Length)); err != nil {
+		return r.broken(err)
+	}
+	r.pos += uint64(h.Length)
+	return nil
+}
+
+// heartbeat takes the source's sign of life. Its position is behind what it has
+// sent; one ahead of what came means that something did not come.
+func (r *receiver) heartbeat(ctx context.Context, h binlog.Header) error {
+	ev, err := r.wireEvent(h, r.sum())
+	if err != nil {
+		return err
+	}
+	hb, err := binlog.ParseHeartbeat(ev, r.sum())
+	if err != nil {
+		return r.malformed(err)
+	}
+	if hb.Name == r.file && int32(uint32(hb.Position)-uint32(r.pos)) > 0 && !r.passing() {
+		return r.malformed(fmt.Errorf("%w: the source says that it has sent everything up to %d, but nothing has come since %d", binlog.ErrMalformed, hb.Position, r.pos))
+	}
+	r.hold = false
+	if err := r.settle(ctx); err != nil {
+		return err
+	}
+	r.publish()
+	return nil
+}
+
+// whole takes an event that is stored in one piece.
+func (r *receiver) whole(ctx context.Context, h binlog.Header) error {
+	if h.Length > maxHead {
+		return r.malformed(fmt.Errorf("%w: a %s event of %d bytes", binlog.ErrMalformed, h.Type, h.Length))
+	}
+	begin := len(r.run.b)
+	if r.run.b == nil {
+		begin = stream.RunHeader
+	}
+	// Memory grows as bytes come.
+	for left := int(h.Length); left > 0; {
+		n := min(left, max(binlog.MaxWhole, len(r.run.b)))
+		if err := r.read(n); err != nil {
+			r.run.cutTo(begin)
+			return err
+		}
+		left -= n
+	}
+	ev := r.run.b[begin:]
+	if err := r.ended(h); err != nil {
+		r.run.cutTo(begin)
+		return err
+	}
+	if err := r.check(h, ev); err != nil {
+		r.run.cutTo(begin)
+		return r.malformed(err)
+	}
+	eff, err := r.tracker.Next(ev)
+	if err != nil {
+		r.run.cutTo(begin)
+		return r.malformed(err)
+	}
+	r.count(h, eff)
+	if r.run.full() {
+		return r.append(ctx, r.run.take(true))
+	}
+	return nil
+}
+
+// ended checks that the payload ends where the event does.
+func (r *receiver) ended(h binlog.Header) error {
+	if n, last := r.conn.PacketRemaining(); n == 0 && last {
+		return nil
+	}
+	switch _, err := r.conn.Peek(1); err {
+	case io.EOF:
+		return nil
+	case nil:
+		return r.malformed(fmt.Errorf("%w: its packets hold more than the %d bytes of the %s event", binlog.ErrMalformed, h.Length, h.Type))
+	default:
+		return r.broken(err)
+	}
+}
+
+// check verifies the checksum of a whole event.
+func (r *receiver) check(h binlog.Header, ev []byte) error {
+	sum := r.sum()
+	if h.Type == binlog.TypeFormatDescription {
+		fd, err := binlog.ParseFormatDescription(ev)
+		if err != nil {
+			return err
+		}
+		sum = binlog.ChecksumNone
+		if fd.HasChecksum {
+			sum = binlog.ChecksumCRC32
+		}
+	}
+	if sum == binlog.ChecksumCRC32 && !binlog.VerifyChecksum(ev) {
+		return r.badChecksum(h)
+	}
+	return nil
+}
+
+// read appends n bytes of the payload to the run.
+func (r *receiver) read(n int) error {
+	at := len(r.run.b)
+	if r.run.b == nil {
+		at = stream.RunHeader
+	}
+	if err := r.fill(r.run.extend(n, min(r.conn.Buffered(), stream.MaxRun)-n)); err != nil {
+		r.run.cutTo(at)
+		return err
+	}
+	return nil
+}
+
+// large takes an event that may be cut: it goes into the stream in pieces, so
+// that its length costs no memory. The last piece waits for the checksum.
+func (r *receiver) large(ctx context.Context, h binlog.Header) error {
+	begin := len(r.run.b)
+	if r.run.b == nil {
+		begin = stream.RunHeader
+	}
+	if err := r.read(binlog.MaxWhole); err != nil {
+		return err
+	}
+	head := r.run.b[begin:]
+	sum := r.sum()
+	r.hash.Reset(h.Length)
+	_, _ = r.hash.Write(head)
+	eff, err := r.tracker.Next(head)
+	if err != nil {
+		r.run.cutTo(begin)
+		return r.malformed(err)
+	}
+	for left := int(h.Length) - len(head); left > 0; {
+		for r.run.full() {
+			// What was complete before this event first, then all of the rest.
+			if err := r.append(ctx, r.run.take(true)); err != nil {
+				return err
+			}
+		}
+		n := min(left, stream.MaxRun)
+		if !r.run.empty() {
+			n = min(left, stream.MaxRun-(len(r.run.b)-stream.RunHeader))
+		}
+		at := len(r.run.b)
+		if r.run.b == nil {
+			at = stream.RunHeader
+		}
+		if err := r.read(n); err != nil {
+			return err
+		}
+		_, _ = r.hash.Write(r.run.b[at:])
+		left -= n
+	}
+	if err := r.ended(h); err != nil {
+		return err
+	}
+	if sum == binlog.ChecksumCRC32 && !r.hash.Valid() {
+		r.run.cutTo(r.run.boundary)
+		return r.malformed(r.badChecksum(h))
+	}
+	r.count(h, eff)
+	if r.run.full() {
+		return r.append(ctx, r.run.take(true))
+	}
+	return nil
+}
+
+// count notes an event that is complete and in the run.
+func (r *receiver) count(h binlog.Header, eff binlog.Effect) {
+	r.hold = false
+	r.pos += uint64(h.Length)
+	r.events++
+	r.bytes += uint64(h.Length)
+	r.lastTime = max(r.lastTime, h.Timestamp)
+	if eff.Ended {
+		r.transactions++
+	}
+	if eff.Boundary {
+		r.run.mark()
+	}
+}
+
+// append proposes a run; nil is none.
+func (r *receiver) append(ctx context.Context, b []byte) error {
+	if b == nil {
+		return nil
+	}
+	if err := r.link.Append(ctx, b); err != nil {
+		return err
+	}
+	r.s.progress = true
+	r.publish()
+	return nil
+}
+
+// publish brings the status up to date.
+func (r *receiver) publish() {
+	p := r.s.p
+	now := p.cfg.Now()
+	p.update(func(st *Status) {
+		if r.stage == stageEvents && st.State != StateStreaming {
+			st.State, st.Problem = StateStreaming, nil
+			st.ConnectedSince = now
+			st.Connects++
+		}
+		st.Received = stream.Coordinates{File: r.file, Pos: r.pos}
+		st.LastHeard = now
+		st.LastEventTime = max(st.LastEventTime, r.lastTime)
+		st.Bytes += r.bytes
+		st.Events += r.events
+		st.Transactions += r.transactions
+	})
+	r.bytes, r.events, r.transactions = 0, 0, 0
+}

@@ -1,0 +1,182 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"kingbus/internal/stream"
+	"kingbus/internal/wire"
+)
+
+// session is one connection to the source, from login to its end.
+type session struct {
+	p   *Puller
+	cfg *Config
+
+	c        *wire.Client
+	progress bool // something of it went into the stream
+}
+
+// run connects, checks, and streams until something ends it. It always returns
+// an error.
+func (s *session) run(ctx context.Context) (err error) {
+	s.p.setState(StateConnecting)
+	if s.c, err = dial(ctx, s.cfg); err != nil {
+		return err
+	}
+	defer s.c.Close()
+	// From here on the socket dies with the leadership, at once.
+	stop := s.c.Conn().CloseOn(ctx)
+	defer stop()
+	s.p.setState(StateChecking)
+	identity, err := s.identity(ctx)
+	if err != nil {
+		return err
+	}
+	t := &talk{ctx: ctx, c: s.c, cfg: s.cfg}
+	f, err := t.facts()
+	if err != nil {
+		return err
+	}
+	s.p.update(func(st *Status) {
+		st.Version, st.UUID, st.TLS = f.version, f.uuid, tlsVersion(s.c)
+	})
+	// Checked twice: before an epoch is opened, so that a source that cannot be
+	// followed costs the log nothing; and after, when nothing of an earlier link
+	// can still be applied.
+	here := standingOf(s.cfg.Stream.Status())
+	if _, err := makePlan(f, here, s.cfg.Start, s.cfg.maxAsk); err != nil {
+		return err
+	}
+	checksum, err := t.present()
+	if err != nil {
+		return err
+	}
+	if err := t.register(identity); err != nil {
+		return err
+	}
+	link, err := s.cfg.Stream.StartLink(ctx, stream.Source{
+		UUID: f.uuid, ServerID: f.serverID, Version: f.version, Host: s.cfg.Host, Port: s.cfg.Port,
+		Variables: f.variables, Purged: f.purged,
+	})
+	if err != nil {
+		return err
+	}
+	resume, err := link.Resume()
+	if err != nil {
+		return err
+	}
+	last := here.source
+	here = standingOf(s.cfg.Stream.Status())
+	here.at, here.executed, here.source = resume.Source, resume.Executed, last
+	pl, err := makePlan(f, here, s.cfg.Start, s.cfg.maxAsk)
+	if err != nil {
+		return err
+	}
+	if pl.lost != "" {
+		s.p.log.Warn(pl.lost)
+	}
+	return s.stream(ctx, f, pl, link, resume, identity, receiver{checksum: checksum})
+}
+
+// identityPoll is how often to look for the cluster's identity, which its very
+// first leader is about to make.
+const identityPoll = 10 * time.Millisecond
+
+func (s *session) identity(ctx context.Context) (stream.Identity, error) {
+	for {
+		if id := s.cfg.Stream.Status().Identity; id.ServerID != 0 {
+			return id, nil
+		}
+		select {
+		case <-ctx.Done():
+			return stream.Identity{}, context.Cause(ctx)
+		case <-s.cfg.After(identityPoll):
+		}
+	}
+}
+
+// stream asks for the binlog and receives it.
+func (s *session) stream(ctx context.Context, f *facts, pl plan, link Link, resume stream.Resume, id stream.Identity, r receiver) error {
+	s.p.log.Info("asking the source for its binlog", "host", s.cfg.Host, "port", s.cfg.Port, "version", f.version, "from", pl.at.String(), "by_gtid", pl.byGTID)
+	request := dumpPosition(id.ServerID, pl.at.File, uint32(pl.ask))
+	if pl.byGTID {
+		request = dumpGTID(id.ServerID, pl.at.File, pl.ask, pl.set)
+	}
+	conn := s.c.Conn()
+	conn.SetTimeouts(readTimeout(s.cfg.Heartbeat), queryTimeout)
+	if err := s.c.Command(request); err != nil {
+		return fmt.Errorf("ask for the binlog: %w", err)
+	}
+	r.s, r.conn, r.link, r.plan = s, conn, link, pl
+	r.more = newPoller(conn.NetConn())
+	// Only in the file that the stream is in is there something to compare.
+	if pl.at == resume.Source {
+		r.stored = resume.FormatDescription
+	}
+	r.atFile = resume.Source
+	r.hasPrevious = f.atLeast(5, 7) || f.gtidMode != "OFF"
+	s.p.update(func(st *Status) { st.GTIDs = pl.byGTID })
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watched := make(chan struct{})
+	go func() { // ends the read that the receiver waits in, when the link is lost
+		defer close(watched)
+		select {
+		case <-link.Lost():
+			cancel(link.Err())
+			_ = conn.Close()
+		case <-ctx.Done():
+		}
+	}()
+	err := r.receive(ctx)
+	if lost := link.Err(); lost != nil && !isProblem(err) {
+		err = lost
+	}
+	cancel(nil)
+	<-watched
+	return s.explain(err)
+}
+
+func isProblem(err error) bool {
+	var p *Problem
+	return errors.As(err, &p)
+}
+
+// readTimeout is how long a source may be silent that sends heartbeats.
+func readTimeout(heartbeat time.Duration) time.Duration {
+	return max(4*heartbeat, time.Second)
+}
+
+// explain turns what the source or the stream refused into a Problem.
+func (s *session) explain(err error) error {
+	var refusal *wire.Error
+	switch {
+	case errors.Is(err, stream.ErrDiskFull):
+		return &Problem{Kind: KindDiskFull, Reason: "no more events can be stored", Action: "free space, or shorten the retention; kingbus goes on by itself then", Err: err}
+	case isProblem(err) || !errors.As(err, &refusal):
+		return err
+	case wire.IsCode(err, wire.ErSpecificAccessDenied, wire.ErAccessDenied):
+		return &Problem{Kind: KindPrivilege, Reason: "the account may not replicate: it lacks REPLICATION SLAVE", Action: s.cfg.grants(), Err: err}
+	case wire.IsCode(err, wire.ErMariaDBReplicaSameID), strings.Contains(refusal.Message, "with the same server_uuid"), strings.Contains(refusal.Message, "same server_uuid/server_id"):
+		return fmt.Errorf("%w: %w", errSameIdentity, err)
+	case wire.IsCode(err, wire.ErSourceFatalReadingBinlog):
+		return &Problem{Kind: KindRefused, Reason: "the source refuses to send its binlog", Action: "look into the source's error log; kingbus asks again", Err: err}
+	}
+	return err
+}
+
+// errSameIdentity is the source's word that somebody else with our server id and
+// uuid has asked for the binlog.
+var errSameIdentity = errors.New("the source ended the link because another replica with kingbus's server_uuid connected")
+
+func tlsVersion(c *wire.Client) string {
+	if st := c.Conn().TLSState(); st != nil {
+		return tlsName(st.Version)
+	}
+	return ""
+}
