@@ -62,9 +62,9 @@ func TestRandomOperations(t *testing.T) {
 		runWorld(t, *seedFlag)
 		return
 	}
-	seeds := uint64(1000)
+	seeds := uint64(400)
 	if testing.Short() {
-		seeds = 150
+		seeds = 60
 	}
 	for seed := uint64(1); seed <= seeds; seed++ {
 		if runWorld(t, seed); t.Failed() {

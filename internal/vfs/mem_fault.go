@@ -67,7 +67,23 @@ func (m *Mem) SetLimit(bytes int64) {
 	m.limit = bytes
 }
 
-// Flip inverts one bit of a file, on the medium: bit 0 is the lowest of the first byte. It reports whether the file has that bit.
+// SyncAll makes everything durable, as a long time without a crash does.
+func (m *Mem) SyncAll() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, d := range m.dirs {
+		for _, c := range d.pending {
+			c.apply(d.durable)
+		}
+		d.pending = nil
+		for _, node := range d.live {
+			node.sync()
+		}
+	}
+}
+
+// Flip inverts one bit of a file, on the medium: bit 0 is the lowest of the first byte. What was not synced of the file becomes
+// durable before. It reports whether the file has that bit.
 func (m *Mem) Flip(name string, bit int64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -76,6 +92,7 @@ func (m *Mem) Flip(name string, bit int64) bool {
 		return false
 	}
 	node := d.live[base]
+	node.sync()
 	at, mask := bit/8, byte(1)<<(bit%8)
 	if at < 0 || at >= int64(len(node.live)) {
 		return false
