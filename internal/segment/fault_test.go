@@ -132,7 +132,7 @@ func TestDamage(t *testing.T) {
 		want      error // nil: not damage
 		torn      bool
 	}{
-		"nothing": {func(t *testing.T, fs *vfs.Mem) string { return "" }, 30, nil, false},
+		"nothing":                         {func(t *testing.T, fs *vfs.Mem) string { return "" }, 30, nil, false},
 		"more is committed than there is": {func(t *testing.T, fs *vfs.Mem) string { return file(t, fs, 2) }, 31, errEnd, false},
 		"a record that others prove synced": {func(t *testing.T, fs *vfs.Mem) string {
 			name, locs := last(t, fs)

@@ -58,7 +58,11 @@ func inspectFile(fs vfs.FS, c *candidate, end int64, fn func(Found) error) (err 
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
+	defer func() {
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+	}()
 	if err := fn(Found{File: c.name, Header: &c.Header, Size: c.size}); err != nil {
 		return err
 	}

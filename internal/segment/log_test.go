@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"runtime"
 	"syscall"
 	"testing"
@@ -524,5 +525,47 @@ func follow(r *Reader, done chan struct{}) error {
 		case !same(e, entry(e.Index, e.Term, len(e.Payload))):
 			return fmt.Errorf("entry %d/%d is not what was written", e.Index, e.Term)
 		}
+	}
+}
+
+// TestOnDisk is the whole thing on the real filesystem.
+func TestOnDisk(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "deep", "log")
+	opt := Options{SegmentBytes: 300 << 10}
+	var want []Entry
+	for round := range 3 {
+		opt.Committed = uint64(len(want))
+		l, rec, err := Open(vfs.OS{}, folder, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rec != (Recovery{First: 1, Last: uint64(len(want))}) {
+			t.Errorf("round %d: got %+v", round, rec)
+		}
+		for range 40 {
+			i := uint64(len(want) + 1)
+			batch := []Entry{entry(i, 1, 100), entry(i+1, 1, 20<<10), entry(i+2, 1, 5)}
+			mustAppend(t, l, batch...)
+			want = append(want, batch...)
+		}
+		want = want[:len(want)-30]
+		if err := l.TruncateAfter(uint64(len(want))); err != nil {
+			t.Fatal(err)
+		}
+		wantEntries(t, l, want...)
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l, _, err := Open(vfs.OS{}, folder, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(l.DropBefore(200), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	found, err := list(vfs.OS{}, folder)
+	if err != nil || found[0].First == 1 || found[0].First > 200 {
+		t.Errorf("after DropBefore(200): the first segment is %d, %v", found[0].First, err)
 	}
 }

@@ -256,7 +256,11 @@ func (c *candidate) read(fs vfs.FS) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
+	defer func() {
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+	}()
 	if c.size, err = f.Size(); err != nil {
 		return err
 	}
