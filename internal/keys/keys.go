@@ -7,8 +7,6 @@ package keys
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/tls"
@@ -42,8 +40,8 @@ const validity = 10 * 365 * 24 * time.Hour
 
 // Material is what a key folder holds.
 type Material struct {
-	CAPEM    []byte // certificate of the authority, for clients that verify
-	CAKey    crypto.Signer
+	CAPEM    []byte          // certificate of the authority, for clients that verify
+	CAKey    crypto.Signer   // to issue further certificates with
 	Server   tls.Certificate // with Leaf, whose NotAfter is worth a warning in time
 	Password *rsa.PrivateKey // decrypts passwords
 }
@@ -76,11 +74,11 @@ func Ensure(dir string, hosts []string, now time.Time) (*Material, error) {
 	return m, nil
 }
 
-// New makes everything anew, in memory. The server's certificate is an RSA one:
-// clients of 5.5 and 5.6 take no other.
+// New makes everything anew, in memory. All keys are RSA: the TLS library of 5.5
+// and 5.6 knows nothing else, neither in a certificate nor in its signature.
 func New(hosts []string, now time.Time) (*Material, error) {
 	m := &Material{}
-	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	caKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return nil, fmt.Errorf("make CA key: %w", err)
 	}
@@ -182,6 +180,9 @@ type file struct {
 
 func (m *Material) files() (map[string]file, error) {
 	private := func(key crypto.PrivateKey) (file, error) {
+		if k, ok := key.(*rsa.PrivateKey); ok { // the form that old programs can read too
+			return file{pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(k)}), 0o600}, nil
+		}
 		der, err := x509.MarshalPKCS8PrivateKey(key)
 		return file{pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600}, err
 	}

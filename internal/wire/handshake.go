@@ -50,7 +50,7 @@ func ParseGreeting(p []byte) (*Greeting, error) {
 	g.Nonce = slices.Clone(c.Bytes(8))
 	c.U8()
 	g.Capabilities = uint32(c.U16())
-	if c.Len() == 0 && c.Err() == nil {
+	if g.Capabilities&ClientProtocol41 == 0 && c.Err() == nil {
 		return g, nil // before 4.1; the caller refuses for want of ClientProtocol41
 	}
 	g.Collation = c.U8()

@@ -11,7 +11,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"kingbus/internal/keys"
 	"kingbus/internal/mysqltest"
 )
 
@@ -242,16 +244,32 @@ func verifierFromServer(t *testing.T, inst *mysqltest.Instance) {
 }
 
 func TestClientOnMySQL56(t *testing.T) {
-	inst := mysqltest.Start(t, mysqltest.Options{Flavour: mysqltest.MySQL56})
+	dir := filepath.Join(t.TempDir(), "keys")
+	if _, err := keys.Ensure(dir, nil, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	files := TLSFiles{CA: filepath.Join(dir, keys.CAFile), Cert: filepath.Join(dir, keys.CertFile), Key: filepath.Join(dir, keys.KeyFile),
+		MinVersion: tls.VersionTLS10}
+	inst := mysqltest.Start(t, mysqltest.Options{Flavour: mysqltest.MySQL56,
+		Args: []string{"--ssl-ca=" + files.CA, "--ssl-cert=" + files.Cert, "--ssl-key=" + files.Key}})
 	createUser(t, inst, "native", PluginNative)
-	for _, mode := range []TLSMode{TLSDisabled, TLSPreferred} {
+	old, err := LoadClientTLS(TLSFiles{CA: files.CA, MinVersion: files.MinVersion})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for mode := TLSPreferred; mode <= TLSVerifyIdentity; mode++ {
 		cfg := clientConfig(inst.Addr(), "native")
-		cfg.TLSMode = mode
+		cfg.TLSMode, cfg.TLS = mode, old
 		if err := tryLogin(t, cfg); err != nil {
 			t.Errorf("%v: %v", mode, err)
 		}
 	}
 	cfg := clientConfig(inst.Addr(), "native")
+	cfg.TLSMode = TLSRequired
+	if err := tryLogin(t, cfg); err == nil {
+		t.Error("TLS 1.0 was spoken without being allowed")
+	}
+	cfg = clientConfig(inst.Addr(), "native")
 	cfg.Password = []byte("wrong")
 	if err := tryLogin(t, cfg); !IsCode(err, ErAccessDenied) {
 		t.Errorf("wrong password: %v", err)
@@ -263,6 +281,36 @@ func TestClientOnMySQL56(t *testing.T) {
 	}
 	defer c.Close()
 	checkDump(t, c)
+	checkOldReplicaTLS(t, inst, files)
+}
+
+// checkOldReplicaTLS has a 5.6 replica log in to the server role under TLS 1.0.
+func checkOldReplicaTLS(t *testing.T, inst *mysqltest.Instance, files TLSFiles) {
+	t.Helper()
+	server, err := LoadServerTLS(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := startServer(t, AcceptorConfig{TLS: server, AllowNative: true,
+		Accounts: accounts{"u": {Verifier: verifier(t, secret, VerifierForms{Native: true})}}})
+	_, port, _ := strings.Cut(srv.addr, ":")
+	if err := inst.Exec(testContext(t), fmt.Sprintf("CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT=%s, MASTER_USER='u', MASTER_PASSWORD='%s', "+
+		"MASTER_SSL=1, MASTER_SSL_CA='%s'; START SLAVE IO_THREAD", port, secret, files.CA)); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case s := <-srv.sessions:
+		if state := s.TLSState(); state == nil || state.Version != tls.VersionTLS10 {
+			t.Errorf("TLS of the replica: %+v", state)
+		}
+	case err := <-srv.failures:
+		t.Error(err)
+	case <-testContext(t).Done():
+		t.Error("no login")
+	}
+	if err := inst.Exec(testContext(t), "STOP SLAVE"); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestClientOnMariaDB(t *testing.T) {

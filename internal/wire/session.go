@@ -83,7 +83,7 @@ func (s *Session) TextResult(cols []Column) (*ResultWriter, error) {
 }
 
 // BinaryResult begins the answer to COM_STMT_EXECUTE, whose rows are encoded by
-// the columns' types: TypeLongLong, TypeDouble, and anything else as a string.
+// the columns' types: integers, TypeDouble, and strings of all kinds.
 func (s *Session) BinaryResult(cols []Column) (*ResultWriter, error) {
 	return s.result(cols, true)
 }
@@ -187,28 +187,66 @@ func appendBinaryRow(b []byte, cols []Column, values []any) ([]byte, error) {
 }
 
 func appendBinaryValue(b []byte, col *Column, v any) ([]byte, error) {
-	le := binary.LittleEndian
 	switch col.Type {
-	case TypeLongLong:
-		switch v := v.(type) {
-		case int:
-			return le.AppendUint64(b, uint64(v)), nil
-		case int64:
-			return le.AppendUint64(b, uint64(v)), nil
-		case uint64:
-			return le.AppendUint64(b, v), nil
-		case bool:
-			if v {
-				return le.AppendUint64(b, 1), nil
+	case TypeTiny, TypeShort, TypeLong, TypeLongLong:
+		if n, ok := integer(v, col); ok {
+			le := binary.LittleEndian
+			switch col.Type {
+			case TypeTiny:
+				return append(b, byte(n)), nil
+			case TypeShort:
+				return le.AppendUint16(b, uint16(n)), nil
+			case TypeLong:
+				return le.AppendUint32(b, uint32(n)), nil
 			}
-			return le.AppendUint64(b, 0), nil
+			return le.AppendUint64(b, n), nil
 		}
 	case TypeDouble:
 		if f, ok := v.(float64); ok {
-			return le.AppendUint64(b, math.Float64bits(f)), nil
+			return binary.LittleEndian.AppendUint64(b, math.Float64bits(f)), nil
 		}
 	case TypeVarString, TypeString, TypeVarchar, TypeBlob, TypeLongBlob, TypeMediumBlob, TypeTinyBlob, TypeNewDecimal, TypeDecimal, TypeJSON:
 		return appendText(b, v)
 	}
-	return nil, fmt.Errorf("wire: no binary encoding of a %T in column %q of type %d", v, col.Name, col.Type)
+	return nil, fmt.Errorf("wire: no binary encoding of %v (%T) in column %q of type %d", v, v, col.Name, col.Type)
+}
+
+// integer gives the two's complement of an integer value, if the column has
+// room for it. A 64-bit column takes either sign's full range.
+func integer(v any, col *Column) (uint64, bool) {
+	bits := uint(64)
+	switch col.Type {
+	case TypeTiny:
+		bits = 8
+	case TypeShort:
+		bits = 16
+	case TypeLong:
+		bits = 32
+	}
+	var n int64
+	switch v := v.(type) {
+	case bool:
+		if v {
+			n = 1
+		}
+	case int:
+		n = int64(v)
+	case int64:
+		n = v
+	case uint64:
+		if v > math.MaxInt64 {
+			return v, bits == 64
+		}
+		n = int64(v)
+	default:
+		return 0, false
+	}
+	if bits == 64 {
+		return uint64(n), true
+	}
+	low, high := int64(-1)<<(bits-1), int64(1)<<(bits-1)
+	if col.Flags&FlagUnsigned != 0 {
+		low, high = 0, int64(1)<<bits
+	}
+	return uint64(n), low <= n && n < high
 }

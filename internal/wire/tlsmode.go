@@ -50,18 +50,22 @@ func ParseTLSMode(s string) (TLSMode, error) {
 type TLSFiles struct {
 	CA, Cert, Key string
 	// MinVersion is the oldest TLS version to accept, tls.VersionTLS12 if zero.
-	// MySQL 5.5 and 5.6 may speak only tls.VersionTLS10 or 11.
+	// MySQL 5.5 and 5.6 may speak only tls.VersionTLS10 or 11, with RSA keys.
 	MinVersion uint16
 }
 
 // LoadClientTLS builds the configuration of a client: the CA as RootCAs, the
-// certificate to show to the server.
+// certificate to show to the server. If versions before 1.2 are allowed, 1.3 is
+// not: MySQL 5.6 hangs up on a client that so much as mentions it.
 func LoadClientTLS(f TLSFiles) (*tls.Config, error) {
 	cfg, pool, err := f.load()
 	if err != nil {
 		return nil, err
 	}
 	cfg.RootCAs = pool
+	if cfg.MinVersion < tls.VersionTLS12 {
+		cfg.MaxVersion = tls.VersionTLS12
+	}
 	return cfg, nil
 }
 
