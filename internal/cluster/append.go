@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -33,7 +32,7 @@ func (w *writer) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			// The commit index is saved so that the next start serves at once.
-			return errors.Join(ctx.Err(), w.n.hard.saveCommit())
+			return w.n.hard.saveCommit()
 		case <-lazy.C:
 			if err := w.n.hard.saveCommit(); err != nil {
 				return err

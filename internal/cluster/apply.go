@@ -48,7 +48,7 @@ func (a *applier) run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil
 		case <-a.n.applies.ready:
 			for _, m := range a.n.applies.drain() {
 				if err := a.applyMessage(m); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -44,7 +45,7 @@ const (
 )
 
 func checkpointName(dir string, index uint64) string {
-	return filepath.Join(dir, fmt.Sprintf("%016x%s", index, checkpointSuffix))
+	return filepath.Join(dir, fmt.Sprintf("%020d%s", index, checkpointSuffix))
 }
 
 func (c checkpoint) encode() ([]byte, error) {
@@ -104,9 +105,8 @@ func listCheckpoints(fsys vfs.FS, dir string) ([]uint64, error) {
 	}
 	var found []uint64
 	for _, name := range names { // sorted, and the names are of fixed width
-		var index uint64
-		if hex, ok := strings.CutSuffix(name, checkpointSuffix); ok && len(hex) == 16 {
-			if _, err := fmt.Sscanf(hex, "%x", &index); err == nil {
+		if number, ok := strings.CutSuffix(name, checkpointSuffix); ok && len(number) == 20 {
+			if index, err := strconv.ParseUint(number, 10, 64); err == nil {
 				found = append(found, index)
 			}
 		}
@@ -189,7 +189,7 @@ func (s *saver) run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil
 		case <-s.wake:
 		case <-grown:
 		}

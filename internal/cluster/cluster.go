@@ -312,9 +312,13 @@ func (n *Node) start() {
 	g.Go(func() error { return n.saver.run(ctx) })
 	go func() {
 		err := g.Wait()
+		if err == nil { // stopped, and the commit index is saved: so may be the rest
+			committed, _ := n.hard.committed()
+			err = n.saver.work(committed)
+		}
 		n.leadership.close()
 		n.refuseProposals()
-		if !errors.Is(err, context.Canceled) {
+		if err != nil {
 			n.err = err
 			close(n.failed)
 		}

@@ -73,11 +73,11 @@ func (h *hardState) read(name string) error {
 	if n == 0 {
 		return nil // new
 	}
-	found := false
+	found, newer := false, byte(0)
 	for slot := range 2 {
 		b := buf[slot*hardSlot:][:hardSize]
-		if string(b[:len(hardMagic)-1]) == hardMagic[:len(hardMagic)-1] && b[7] > hardMagic[7] {
-			return fmt.Errorf("%s has format version %d, this kingbus knows %d: run the version that wrote it, or a newer one", name, b[7], hardMagic[7])
+		if string(b[:7]) == hardMagic[:7] && b[7] > hardMagic[7] {
+			newer = b[7]
 		}
 		if string(b[:len(hardMagic)]) != hardMagic || crc32.Checksum(b[:40], castagnoli) != binary.LittleEndian.Uint32(b[40:]) {
 			continue
@@ -91,6 +91,9 @@ func (h *hardState) read(name string) error {
 		}
 	}
 	h.commit = h.stored
+	if !found && newer != 0 {
+		return fmt.Errorf("%s has format version %d, this kingbus knows %d: run the version that wrote it, or a newer one", name, newer, hardMagic[7])
+	}
 	if !found {
 		return fmt.Errorf("%s is damaged: neither of its two copies is whole. A node must not vote without it; restore the data folder, or remove this node and add it again empty", name)
 	}

@@ -26,7 +26,7 @@ func (n *Node) loop(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			n.refuseProposals()
-			return ctx.Err()
+			return nil
 		case <-tick.C:
 			n.raw.Tick()
 		case <-n.inbox.ready:

@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"kingbus/internal/gtid"
@@ -116,7 +117,7 @@ func decodeBlock(data []byte, seg uint64, points bool) (*block, error) {
 }
 
 func (s *Stream) blockName(seg uint64) string {
-	return filepath.Join(s.indexDir(), fmt.Sprintf("%016x%s", seg, indexSuffix))
+	return filepath.Join(s.indexDir(), fmt.Sprintf("%020d%s", seg, indexSuffix))
 }
 
 func (s *Stream) saveBlock(b *block) error {
@@ -158,9 +159,9 @@ func (s *Stream) loadIndex(entry uint64) error {
 	}
 	for _, name := range names { // sorted, and of fixed width
 		var seg uint64
-		if hex, ok := strings.CutSuffix(name, indexSuffix); !ok || len(hex) != 16 {
+		if number, ok := strings.CutSuffix(name, indexSuffix); !ok || len(number) != 20 {
 			continue
-		} else if _, err := fmt.Sscanf(hex, "%x", &seg); err != nil || seg > entry {
+		} else if seg, err = strconv.ParseUint(number, 10, 64); err != nil || seg > entry {
 			continue
 		}
 		b, err := s.readBlock(seg, false)

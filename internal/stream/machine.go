@@ -54,7 +54,7 @@ func (s *Stream) applied(entry cluster.Entry, e effect) {
 		if e.err != nil {
 			s.log.Error("an entry of the log was refused by every node; the link starts again", "entry", entry.Index, "error", e.err)
 		}
-		if s.link != nil {
+		if s.link != nil && s.link.epoch == e.epoch {
 			s.link.lose(fmt.Errorf("%w: entry %d does not continue the stream", ErrLinkLost, entry.Index))
 		}
 	} else {

@@ -61,6 +61,7 @@ type indexRange struct{ from, to uint64 }
 
 // effect tells the stream what an entry did, for its index and its readers.
 type effect struct {
+	epoch    uint64      // under which it was proposed, if a link did
 	void     bool        // the entry did not count
 	moved    bool        // there is a new boundary
 	start    bool        // the entry begins at a boundary: it can be sought
@@ -154,7 +155,7 @@ type fold struct {
 func (s *state) applyEvents(index uint64, h eventsHeader, events []byte) effect {
 	f := s.current()
 	if f == nil || h.epoch != s.epoch || h.file != f.number || h.pos != s.end || h.sourcePos != s.sourceEnd || len(events) == 0 {
-		return effect{void: true}
+		return effect{void: true, epoch: h.epoch}
 	}
 	w := fold{tracker: s.tracker, rest: s.rest, held: s.held, gtids: s.scratch[:0]}
 	err := w.walk(events)
@@ -162,7 +163,7 @@ func (s *state) applyEvents(index uint64, h eventsHeader, events []byte) effect 
 	if err != nil {
 		// The leader walked the same bytes before it proposed them, so this is a
 		// bug or a leader of another version; either way all nodes agree.
-		return effect{void: true, err: err}
+		return effect{void: true, epoch: h.epoch, err: err}
 	}
 	e := effect{start: s.openFrom == 0, file: f.number, pos: h.pos, moved: w.ended}
 	s.tracker, s.rest, s.held = w.tracker, w.rest, w.held
@@ -283,6 +284,7 @@ func (s *state) abort(index uint64) {
 }
 
 func (s *state) applyRotate(index uint64, c rotateCommand, e effect) effect {
+	e.epoch = c.Epoch
 	var number uint32
 	if f := s.current(); f != nil {
 		number = f.number

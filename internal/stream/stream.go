@@ -317,23 +317,20 @@ func (s *Stream) Failed() <-chan struct{} { return s.node.Failed() }
 // Err returns why the store failed, nil if it did not.
 func (s *Stream) Err() error { return s.node.Err() }
 
-// Close stops the stream and its node. Readers get ErrClosed.
+// Close stops the stream and its node. Readers have to be closed before by their
+// owners; those that are not get ErrClosed, and are reported.
 func (s *Stream) Close() error {
 	s.mu.Lock()
+	again := s.closed
 	s.closed = true
 	s.notifyLocked()
-	readers := make([]*Reader, 0, len(s.readers))
-	for r := range s.readers {
-		readers = append(readers, r)
+	var leak error
+	if n := len(s.readers); n > 0 && !again {
+		leak = fmt.Errorf("the stream was closed under %d readers", n)
 	}
 	s.mu.Unlock()
 	s.stop()
-	err := s.node.Close()
-	err = errors.Join(err, s.group.Wait())
-	for _, r := range readers {
-		err = errors.Join(err, r.Close())
-	}
-	return err
+	return errors.Join(leak, s.node.Close(), s.group.Wait())
 }
 
 // File is one binlog file as Status shows it.
