@@ -145,6 +145,7 @@ func TestBackPressure(t *testing.T) {
 	}
 	c.mu.Lock() // applying stands still
 	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	var err error
 	sent := 0
 	for err == nil {
