@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"go.uber.org/goleak"
 
+	"kingbus/internal/server"
 	"kingbus/internal/stream"
 )
 
@@ -50,9 +51,9 @@ func sample() Status {
 			End:   stream.Coordinates{File: "b.000002", Pos: 500},
 			Files: []stream.File{{Name: "b.000001", Size: 1000}, {Name: "b.000002", Size: 500}},
 		},
-		Replicas: []Replica{
-			{ID: 4, User: "r", Address: "10.0.0.9:1", ServerID: 12, Mode: "gtid", Position: stream.Coordinates{File: "b.000001", Pos: 100}, LagBytes: 1400, LagSeconds: 2.5},
-			{ID: 5, User: "bad\xffutf8", Address: "x", Mode: "position", LagBytes: -1, LagSeconds: -1},
+		Replicas: []server.ReplicaStatus{
+			{Session: 4, User: "r", Address: "10.0.0.9:1", ServerID: 12, Mode: "gtid", Sent: stream.Coordinates{File: "b.000001", Pos: 100}, LagBytes: 1400, LagSeconds: 2},
+			{Session: 5, User: "bad\xffutf8", Address: "x", Mode: "position"},
 		},
 	}
 }
@@ -146,14 +147,14 @@ func TestMetrics(t *testing.T) {
 	text := w.Body.String()
 	for _, want := range []string{
 		`kingbus_build_info{go_version="go9",version="v1"} 1`, "kingbus_ready 1", "kingbus_source_connected 1",
-		`kingbus_replica_lag_bytes{connection="4"} 1400`, `kingbus_replica_lag_seconds{connection="4"} 2.5`, "kingbus_replicas 2",
+		`kingbus_replica_lag_bytes{session="4"} 1400`, `kingbus_replica_lag_seconds{session="4"} 2`, "kingbus_replicas 2",
 		"# HELP kingbus_stream_bytes ", "# TYPE kingbus_source_bytes_total counter", "go_goroutines ", "process_open_fds ",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in the metrics", want)
 		}
 	}
-	if strings.Contains(text, `lag_bytes{connection="5"}`) {
+	if strings.Contains(text, `lag_bytes{session="5"}`) {
 		t.Error("a lag that is not known is shown")
 	}
 	var own strings.Builder
@@ -252,26 +253,6 @@ func TestExportsAreBounded(t *testing.T) {
 	for range maxExports {
 		if code := <-done; code != 200 {
 			t.Errorf("got %d", code)
-		}
-	}
-}
-
-func TestLagBytes(t *testing.T) {
-	files := []stream.File{{Name: "a.1", Size: 100}, {Name: "a.2", Size: 50}, {Name: "a.3", Size: 10}}
-	end := stream.Coordinates{File: "a.3", Pos: 10}
-	for _, tc := range []struct {
-		at   stream.Coordinates
-		want int64
-	}{
-		{end, 0},
-		{stream.Coordinates{File: "a.3", Pos: 4}, 6},
-		{stream.Coordinates{File: "a.1", Pos: 100}, 60},
-		{stream.Coordinates{File: "a.1", Pos: 20}, 140},
-		{stream.Coordinates{File: "a.3", Pos: 99}, 0},
-		{stream.Coordinates{File: "gone", Pos: 4}, -1},
-	} {
-		if got := LagBytes(files, tc.at, end); got != tc.want {
-			t.Errorf("%v: got %d, want %d", tc.at, got, tc.want)
 		}
 	}
 }

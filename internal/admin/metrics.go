@@ -47,7 +47,8 @@ func newCollector(s *Server) *collector {
 
 	c.source = desc("source_info", "Always 1; the labels tell which source is followed and how it is.", "address", "state", "server_uuid", "version")
 	gauge("source_connected", "1 if the binlog flows from the source.", func(s *Status) float64 { return truth(s.Source.Connected) })
-	gauge("source_lag_seconds", "Age of the newest event when it was received, 0 while there is nothing to receive.", func(s *Status) float64 { return s.Source.LagSeconds })
+	gauge("source_last_event_timestamp_seconds", "When the newest event received was made, by the source's clock; 0 if there is none.", func(s *Status) float64 { return unix(s.Source.LastEvent) })
+	gauge("source_last_heard_timestamp_seconds", "When the source last sent anything, heartbeats too; 0 if never.", func(s *Status) float64 { return unix(s.Source.LastHeard) })
 	counter("source_connects_total", "Connections to the source.", func(s *Status) float64 { return float64(s.Source.Connects) })
 	counter("source_events_total", "Events received from the source.", func(s *Status) float64 { return float64(s.Source.Events) })
 	counter("source_bytes_total", "Bytes of events received from the source.", func(s *Status) float64 { return float64(s.Source.Bytes) })
@@ -74,10 +75,10 @@ func newCollector(s *Server) *collector {
 	counter("client_sent_bytes_total", "Bytes of events sent to clients.", func(s *Status) float64 { return float64(s.Clients.BytesSent) })
 
 	gauge("replicas", "Clients that pull the binlog now.", func(s *Status) float64 { return float64(len(s.Replicas)) })
-	c.replica.info = desc("replica_info", "Always 1; the labels tell who the replica of a connection is.", "connection", "user", "address", "server_id", "server_uuid", "mode")
-	c.replica.bytes = desc("replica_lag_bytes", "Binlog that was not sent to the replica yet.", "connection")
-	c.replica.seconds = desc("replica_lag_seconds", "How far the event sent last is behind the newest one.", "connection")
-	c.replica.sent = desc("replica_sent_bytes_total", "Bytes of events sent to the replica on this connection.", "connection")
+	c.replica.info = desc("replica_info", "Always 1; the labels tell who the replica of a session is.", "session", "user", "address", "server_id", "server_uuid", "mode")
+	c.replica.bytes = desc("replica_lag_bytes", "Binlog that was not sent to the replica yet.", "session")
+	c.replica.seconds = desc("replica_lag_seconds", "How far the event sent last is behind the newest one.", "session")
+	c.replica.sent = desc("replica_sent_bytes_total", "Bytes of events sent to the replica in this session.", "session")
 	return c
 }
 
@@ -103,15 +104,13 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	send(c.build, prometheus.GaugeValue, 1, c.s.cfg.Version, c.s.cfg.GoVersion)
 	send(c.source, prometheus.GaugeValue, 1, valid(st.Source.Address), valid(st.Source.State), valid(st.Source.ServerUUID), valid(st.Source.Version))
 	for _, r := range st.Replicas {
-		id := strconv.FormatUint(uint64(r.ID), 10)
-		send(c.replica.info, prometheus.GaugeValue, 1, id, valid(r.User), valid(r.Address), strconv.FormatUint(uint64(r.ServerID), 10), valid(r.ServerUUID), valid(r.Mode))
-		if r.LagBytes >= 0 {
+		id := strconv.FormatUint(uint64(r.Session), 10)
+		send(c.replica.info, prometheus.GaugeValue, 1, id, valid(r.User), valid(r.Address), strconv.FormatUint(uint64(r.ServerID), 10), valid(r.UUID), valid(r.Mode))
+		if r.Sent.File != "" { // else it is not known yet
 			send(c.replica.bytes, prometheus.GaugeValue, float64(r.LagBytes), id)
+			send(c.replica.seconds, prometheus.GaugeValue, float64(r.LagSeconds), id)
 		}
-		if r.LagSeconds >= 0 {
-			send(c.replica.seconds, prometheus.GaugeValue, r.LagSeconds, id)
-		}
-		send(c.replica.sent, prometheus.CounterValue, float64(r.BytesSent), id)
+		send(c.replica.sent, prometheus.CounterValue, float64(r.Bytes), id)
 	}
 }
 

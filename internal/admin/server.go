@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"kingbus/internal/server"
 	"kingbus/internal/stream"
 )
 
@@ -156,7 +157,7 @@ func (s *Server) snapshot() Status {
 	st.Now = s.cfg.Now().UTC()
 	st.Ready = len(st.Reasons) == 0
 	if st.Replicas == nil {
-		st.Replicas = []Replica{}
+		st.Replicas = []server.ReplicaStatus{}
 	}
 	if st.Stream.Files == nil {
 		st.Stream.Files = []stream.File{}

@@ -17,12 +17,13 @@ import (
 	"time"
 
 	"kingbus/internal/gtid"
+	"kingbus/internal/server"
 	"kingbus/internal/stream"
 )
 
 // Status is the answer of /api/v1/status, and what `kingbus status` shows.
 // Fields are added in time, and never change their meaning. Times are RFC 3339;
-// sizes and lags are in bytes and seconds. -1 stands for a lag that is not known.
+// sizes and lags are in bytes and seconds.
 type Status struct {
 	Version string    `json:"version"`
 	Started time.Time `json:"started"`
@@ -30,13 +31,14 @@ type Status struct {
 	Now   time.Time `json:"now"`
 	Ready bool      `json:"ready"`
 	// Reasons tells why the node is not ready.
-	Reasons  []string  `json:"reasons,omitempty"`
-	Node     Node      `json:"node"`
-	Source   Source    `json:"source"`
-	Stream   Stream    `json:"stream"`
-	Disk     Disk      `json:"disk"`
-	Clients  Clients   `json:"clients"`
-	Replicas []Replica `json:"replicas"`
+	Reasons []string `json:"reasons,omitempty"`
+	Node    Node     `json:"node"`
+	Source  Source   `json:"source"`
+	Stream  Stream   `json:"stream"`
+	Disk    Disk     `json:"disk"`
+	Clients Clients  `json:"clients"`
+	// Replicas are the clients that pull the binlog from this node.
+	Replicas []server.ReplicaStatus `json:"replicas"`
 }
 
 // Node is this process's part in the cluster.
@@ -54,10 +56,9 @@ type Node struct {
 	Epoch      uint64 `json:"epoch"`
 }
 
-// States of a source, beside those that the link itself reports.
-const (
-	SourceNone = "not configured"
-)
+// SourceNone is the state without a source; the others are those of package
+// source.
+const SourceNone = "not configured"
 
 // Source is the link to the source.
 type Source struct {
@@ -74,8 +75,8 @@ type Source struct {
 	Error    string    `json:"error,omitempty"`
 	ErrorAt  time.Time `json:"error_at,omitzero"`
 	NextStep string    `json:"next_step,omitempty"`
-	// TLS names the protocol and cipher of the connection; "" is a connection in
-	// clear, or none.
+	// TLS is the protocol version of the connection; "" is a connection in clear,
+	// or none.
 	TLS string `json:"tls,omitempty"`
 	// Coordinates are the source's own, up to which everything is committed.
 	Coordinates stream.Coordinates `json:"coordinates"`
@@ -86,9 +87,14 @@ type Source struct {
 	Connects uint64 `json:"connects"`
 	Events   uint64 `json:"events"`
 	Bytes    uint64 `json:"bytes"`
-	// LagSeconds is how long ago the newest event that was received was made,
-	// by the clocks of both; 0 while there is nothing to receive.
-	LagSeconds float64 `json:"lag_seconds"`
+	// Received is up to where bytes have come, which may be inside a transaction.
+	Received stream.Coordinates `json:"received"`
+	// LastEvent is when the newest event was made, by the source's clock.
+	LastEvent time.Time `json:"last_event,omitzero"`
+	// LastHeard is when the source last sent anything, heartbeats too.
+	LastHeard time.Time `json:"last_heard,omitzero"`
+	// NextTry is when the next connection is made, while one waits for it.
+	NextTry time.Time `json:"next_try,omitzero"`
 }
 
 // Stream is the replicated binlog.
@@ -132,57 +138,4 @@ type Clients struct {
 	Queries      uint64 `json:"queries"`
 	EventsSent   uint64 `json:"events_sent"`
 	BytesSent    uint64 `json:"bytes_sent"`
-}
-
-// Replica is a client that pulls the binlog.
-type Replica struct {
-	// ID is the connection's.
-	ID   uint32 `json:"id"`
-	User string `json:"user"`
-	// Address is where it connects from.
-	Address    string `json:"address"`
-	ServerID   uint32 `json:"server_id"`
-	ServerUUID string `json:"server_uuid,omitempty"`
-	// Name is the host name that it gave, or that of its program.
-	Name string `json:"name,omitempty"`
-	// Mode is "gtid" or "position".
-	Mode string `json:"mode"`
-	// State is what it does now, in words.
-	State string `json:"state,omitempty"`
-	// Position is up to where the binlog has been sent to it.
-	Position  stream.Coordinates `json:"position"`
-	Connected time.Time          `json:"connected"`
-	// LagBytes is how much binlog there is that was not sent yet.
-	LagBytes int64 `json:"lag_bytes"`
-	// LagSeconds is how far the event sent last is behind the newest one, by the
-	// source's clock.
-	LagSeconds float64 `json:"lag_seconds"`
-	EventsSent uint64  `json:"events_sent"`
-	BytesSent  uint64  `json:"bytes_sent"`
-}
-
-// LagBytes returns how much binlog lies between a position and the end of the
-// stream; -1 if the position's file is not there (any more).
-func LagBytes(files []stream.File, at, end stream.Coordinates) int64 {
-	if at == end {
-		return 0
-	}
-	lag, found := int64(0), false
-	for _, f := range files {
-		size := f.Size
-		if f.Name == end.File {
-			size = end.Pos
-		}
-		if f.Name == at.File {
-			found = true
-			lag = -int64(min(at.Pos, size))
-		}
-		if found {
-			lag += int64(size)
-		}
-	}
-	if !found {
-		return -1
-	}
-	return lag
 }

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"kingbus/internal/admin"
+	"kingbus/internal/stream"
+	"kingbus/internal/vfs"
+)
+
+func exportCommand(p process) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "export --file NAME --out F",
+		Short: "Write a binlog file as MySQL would have it on disk",
+		Long: `Write a binlog file as MySQL would have it on disk: a finished file is equal,
+byte for byte, to that of the source.
+
+It is fetched from the node that runs here, or with --data-dir from the folder of
+a node that is stopped.`,
+		Args: cobra.NoArgs,
+	}
+	file := cmd.Flags().String("file", "", "name of the binlog file; \"current\" is the newest, which goes up to the last committed transaction")
+	out := cmd.Flags().String("out", "", "file to write, which must not exist; \"-\" is the standard output")
+	load := settingFlags(cmd, p, "admin-listen")
+	dir := cmd.Flags().String("data-dir", "", "data folder of a node that is stopped")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := load()
+		if err != nil {
+			return err
+		}
+		if *file == "" || *out == "" {
+			return withCode(exitUsage, errors.New("both --file NAME and --out F are needed; `kingbus status --json` lists the files"))
+		}
+		fetch := func(w io.Writer) error { return newClient(cfg.AdminListen).export(cmd.Context(), *file, w) }
+		if *dir != "" {
+			fetch = func(w io.Writer) error { return exportFolder(cmd.Context(), *dir, *file, w) }
+		}
+		if *out == "-" {
+			return withCode(exitFailed, fetch(p.stdout))
+		}
+		n, err := writeNew(*out, fetch)
+		if err == nil {
+			_, err = fmt.Fprintf(p.stdout, "wrote %s, %d bytes\n", *out, n)
+		}
+		return withCode(exitFailed, err)
+	}
+	return cmd
+}
+
+// export fetches a file from the node, and checks that it came whole.
+func (c *client) export(ctx context.Context, file string, w io.Writer) error {
+	resp, err := c.get(ctx, "/api/v1/binlog/"+url.PathEscape(file))
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	n, err := io.Copy(w, resp.Body)
+	if err != nil {
+		return fmt.Errorf("the file broke off after %d bytes: %w; the node's log says why", n, err)
+	}
+	if size := resp.Trailer.Get(admin.SizeTrailer); size != strconv.FormatInt(n, 10) {
+		return fmt.Errorf("the file broke off after %d bytes of %q; the node's log says why", n, size)
+	}
+	return nil
+}
+
+// exportFolder takes a file from the folder of a stopped node, whose lock it
+// holds meanwhile.
+func exportFolder(ctx context.Context, dir, file string, w io.Writer) error {
+	if _, err := os.Stat(filepath.Join(dir, "node")); err != nil {
+		return fmt.Errorf("%s is no data folder of kingbus", dir)
+	}
+	s, err := stream.Open(stream.Config{Dir: dir})
+	if errors.Is(err, vfs.ErrLocked) {
+		return fmt.Errorf("kingbus runs on the data folder %s: leave --data-dir away to fetch the file from it", dir)
+	}
+	if err != nil {
+		return fmt.Errorf("open the data folder: %w", err)
+	}
+	if st := s.Status(); file == "current" {
+		file = st.End.File
+	}
+	return errors.Join(s.Export(ctx, file, w), s.Close())
+}
+
+// writeNew writes a file that must not exist, durably; it appears whole or not at
+// all.
+func writeNew(name string, write func(io.Writer) error) (size int64, err error) {
+	if _, err := os.Lstat(name); err == nil {
+		return 0, fmt.Errorf("%s is there already: remove it, or choose another name", name)
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".part-*")
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		_ = f.Close()
+		_ = os.Remove(f.Name()) // gone if it was renamed
+	}()
+	b := bufio.NewWriterSize(f, 1<<20)
+	if err := write(b); err != nil {
+		return 0, err
+	}
+	if err := errors.Join(b.Flush(), f.Sync()); err != nil {
+		return 0, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	// Link, not rename: a file that came up meanwhile stays.
+	if err := os.Link(f.Name(), name); errors.Is(err, os.ErrExist) {
+		return 0, fmt.Errorf("%s is there already: remove it, or choose another name", name)
+	} else if err != nil { // not every filesystem has links
+		if err := os.Rename(f.Name(), name); err != nil {
+			return 0, err
+		}
+	}
+	return info.Size(), (vfs.OS{}).SyncDir(filepath.Dir(name))
+}

@@ -1,0 +1,103 @@
+// Command kingbus keeps MySQL's binlog: it pulls it from a source as a replica,
+// stores it, and serves it to replicas as a source. See `kingbus --help`.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes, as `kingbus --help` documents them.
+const (
+	exitFailed = 1 // it could not be done
+	exitUsage  = 2 // wrong arguments or settings
+	exitStore  = 3 // the store failed while it ran
+	exitDamage = 4 // inspect found damage
+	exitKilled = 5 // the stop took too long and was enforced
+)
+
+const exitCodes = `Exit codes:
+  0  done, or stopped cleanly
+  1  it could not be done; the message says why
+  2  wrong arguments or settings
+  3  the store failed while kingbus ran (disk full of errors, failed sync …); look at the disk before you start it again
+  4  inspect found damage
+  5  the stop took longer than --shutdown-timeout and was enforced`
+
+// exitError carries the exit code of a command that ran.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+// withCode gives an error an exit code; nil stays nil.
+func withCode(code int, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &exitError{code, err}
+}
+
+// process is what a command has of its process.
+type process struct {
+	stdout, stderr io.Writer
+	environ        []string
+}
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:], process{os.Stdout, os.Stderr, os.Environ()}))
+}
+
+// run executes a command line and returns the exit code.
+func run(ctx context.Context, args []string, p process) int {
+	root := rootCommand(p)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintf(p.stderr, "kingbus: %v\n", err)
+	var e *exitError
+	if !errors.As(err, &e) {
+		return exitUsage // cobra did not get as far as running anything
+	}
+	return e.code
+}
+
+func rootCommand(p process) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "kingbus",
+		Short: "A store for MySQL binlogs that poses as a replica and as a source",
+		Long: `kingbus pulls the binlog from a MySQL server, as a replica does, keeps it, and
+serves it to replicas, mysqlbinlog and CDC clients, as a source does.
+
+  kingbus serve --data-dir /var/lib/kingbus \
+    --source mysql://repl@db1:3306 --source-password-file /etc/kingbus/source.pw \
+    --replica-user repl --replica-password-file /etc/kingbus/replica.pw
+
+` + exitCodes,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetOut(p.stdout)
+	root.SetErr(p.stderr)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		for _, who := range []string{"source", "replica"} {
+			if strings.Contains(err.Error(), "--"+who+"-password") {
+				return fmt.Errorf("there is no --%s-password: every user of this machine could see it. Put the password into a file and name that with --%[1]s-password-file, or set KINGBUS_%[2]s_PASSWORD", who, strings.ToUpper(who))
+			}
+		}
+		return fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())
+	})
+	root.AddCommand(serveCommand(p), statusCommand(p), exportCommand(p), inspectCommand(p), versionCommand(p))
+	return root
+}

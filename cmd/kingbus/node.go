@@ -1,0 +1,315 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+
+	"kingbus/internal/admin"
+	"kingbus/internal/config"
+	"kingbus/internal/keys"
+	"kingbus/internal/server"
+	"kingbus/internal/source"
+	"kingbus/internal/stream"
+	"kingbus/internal/vfs"
+	"kingbus/internal/wire"
+)
+
+// node is everything that one `kingbus serve` runs.
+//
+// Order of start, and why:
+//
+//  1. stream: takes the lock of the data folder and replays; without it there is
+//     nothing to do
+//  2. sockets: both are bound before anything is said to anybody, so that an
+//     address in use is found before the source hears of us
+//  3. server: replicas are served from what is stored, whatever the source does
+//  4. source: the link, which may take for ever to come up
+//  5. admin: reports on all of the others
+//
+// The stop goes the other way round: nobody asks a node that is going away how
+// it is; the source is left before the server, so that replicas can still get
+// the last of what came in; the server tells replicas to come back (EOF); the
+// stream closes last, with nobody left who uses it.
+type node struct {
+	cfg     *config.Config
+	log     *slog.Logger
+	started time.Time
+
+	start0   source.Start // of the settings, checked
+	tls      *tls.Config  // towards the source
+	verifier wire.Verifier
+
+	stream *stream.Stream
+	mysql  net.Listener
+	web    net.Listener
+	server *server.Server
+	source *source.Puller // nil without a source
+	admin  *admin.Server
+
+	broken chan error // a part ended that should not
+	stops  []stage    // in the order of start
+}
+
+// stage is how one part is stopped.
+type stage struct {
+	name string
+	stop func(ctx context.Context) error
+}
+
+// newNode checks all that can be checked without touching anything.
+func newNode(cfg *config.Config, log *slog.Logger) (*node, error) {
+	n := &node{cfg: cfg, log: log, started: time.Now(), broken: make(chan error, 8)}
+	var err error
+	if n.start0, err = source.ParseStart(cfg.Source.Start); err != nil {
+		return nil, withCode(exitUsage, err)
+	}
+	if n.tls, err = wire.LoadClientTLS(cfg.Source.TLSFiles); err != nil {
+		return nil, withCode(exitUsage, fmt.Errorf("TLS towards the source: %w", err))
+	}
+	if cfg.Source.TLS == wire.TLSVerifyCA && cfg.Source.TLSFiles.CA == "" {
+		return nil, withCode(exitUsage, errors.New("--source-tls=verify-ca needs --source-tls-ca FILE"))
+	}
+	if cfg.Replica.User != "" {
+		// The native form is for replicas before 5.7.23 and MariaDB, which know
+		// nothing else. It stays in memory.
+		if n.verifier, err = wire.NewVerifier([]byte(cfg.Replica.Password.Reveal()), wire.VerifierForms{Digest: true, Native: true}); err != nil {
+			return nil, withCode(exitUsage, fmt.Errorf("password of the replica: %w", err))
+		}
+	}
+	return n, nil
+}
+
+// start brings up the parts. What it began is undone by stop, also after an
+// error.
+func (n *node) start(ctx context.Context) error {
+	var err error
+	for _, step := range []func(context.Context) error{n.openStream, n.listen, n.startServer, n.startSource, n.startAdmin} {
+		if err = step(ctx); err != nil {
+			return withCode(exitFailed, err)
+		}
+		if ctx.Err() != nil {
+			return nil // a signal; the caller sees it
+		}
+	}
+	return nil
+}
+
+func (n *node) openStream(context.Context) error {
+	s, err := stream.Open(stream.Config{
+		Dir: n.cfg.DataDir, Log: n.log,
+		Retention:   stream.Retention{Bytes: n.cfg.Retain.Size, Age: n.cfg.Retain.Age, Force: n.cfg.Retain.Force},
+		DiskReserve: n.cfg.DiskReserve,
+	})
+	if errors.Is(err, vfs.ErrLocked) {
+		return fmt.Errorf("another kingbus runs on the data folder %s: stop that one first, or give this one a folder of its own with --data-dir", n.cfg.DataDir)
+	}
+	if err != nil {
+		return fmt.Errorf("open the data folder: %w", err)
+	}
+	n.stream = s
+	n.stops = append(n.stops, stage{"stream", func(context.Context) error {
+		if err := s.Close(); err != nil && s.Err() == nil { // a failure was told already
+			return err
+		}
+		return nil
+	}})
+	return nil
+}
+
+func (n *node) listen(context.Context) (err error) {
+	if n.mysql, err = listen("mysql-listen", n.cfg.MySQLListen); err != nil {
+		return err
+	}
+	n.stops = append(n.stops, stage{"listeners", func(context.Context) error {
+		_ = n.mysql.Close() // the servers have closed them, if they ran
+		if n.web != nil {
+			_ = n.web.Close()
+		}
+		return nil
+	}})
+	n.web, err = listen("admin-listen", n.cfg.AdminListen)
+	return err
+}
+
+func listen(key, address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("--%s %s: another program listens there already: stop it (`ss -ltnp` shows which it is), or choose another address", key, address)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return nil, fmt.Errorf("--%s %s: this machine does not have that address", key, address)
+	case errors.Is(err, syscall.EACCES):
+		return nil, fmt.Errorf("--%s %s: this user may not listen there; ports from 1024 on are free for all", key, address)
+	case err != nil:
+		return nil, fmt.Errorf("--%s: %w", key, err)
+	}
+	return l, nil
+}
+
+// account is the only account: the one of the settings.
+type account struct {
+	user     string
+	verifier wire.Verifier
+}
+
+func (a account) Account(user, _ string) (wire.Account, bool) {
+	return wire.Account{Verifier: a.verifier}, a.user != "" && user == a.user
+}
+
+func (n *node) startServer(context.Context) error {
+	var hosts []string
+	if host, _, err := net.SplitHostPort(n.cfg.MySQLListen); err == nil {
+		hosts = append(hosts, host)
+	}
+	material, err := keys.Ensure(filepath.Join(n.cfg.DataDir, "keys"), hosts, time.Now())
+	if err != nil {
+		return err
+	}
+	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{material.Server}}
+	if n.cfg.TLS.Cert != "" {
+		if tlsConfig, err = wire.LoadServerTLS(n.cfg.TLS); err != nil {
+			return fmt.Errorf("TLS towards replicas: %w", err)
+		}
+	}
+	if leaf := tlsConfig.Certificates[0].Leaf; leaf != nil && time.Until(leaf.NotAfter) < 30*24*time.Hour {
+		n.log.Warn("the certificate shown to replicas ends soon", "not_after", leaf.NotAfter)
+	}
+	n.server, err = server.New(server.Config{
+		Stream: server.Binlog(n.stream), Accounts: account{n.cfg.Replica.User, n.verifier},
+		TLS: tlsConfig, RSAKey: material.Password, AllowNative: true,
+		MaxConnections: n.cfg.MaxConnections, Log: n.log.With("part", "server"),
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := n.run("server", func() error { return n.server.Serve(ctx, n.mysql) })
+	n.stops = append(n.stops, stage{"server", func(context.Context) error {
+		cancel()
+		err := n.server.Close()
+		<-ended
+		return err
+	}})
+	return nil
+}
+
+func (n *node) startSource(context.Context) error {
+	src := n.cfg.Source
+	if src.Host == "" {
+		return nil
+	}
+	hostname, _ := os.Hostname() // only for SHOW REPLICAS
+	_, port, _ := net.SplitHostPort(n.mysql.Addr().String())
+	reportPort, _ := strconv.ParseUint(port, 10, 16)
+	var err error
+	n.source, err = source.New(source.Config{
+		Stream: source.Adapt(n.stream), Log: n.log.With("part", "source"),
+		Host: src.Host, Port: src.Port, User: src.User,
+		Password: func() ([]byte, error) {
+			secret, err := n.cfg.ReadSourcePassword()
+			return []byte(secret.Reveal()), err
+		},
+		TLSMode: src.TLS, TLS: n.tls,
+		// Who can change what the source says could give us his own key, and
+		// read the password. So only where that is not to be feared, or where
+		// TLS was given up by choice.
+		GetServerPublicKey: src.TLS == wire.TLSDisabled || isLoopback(src.Host),
+		Start:              n.start0, Heartbeat: src.Heartbeat,
+		ReportHost: hostname[:min(len(hostname), 60)], ReportPort: uint16(reportPort),
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := n.run("source", func() error {
+		if err := n.source.Run(ctx); ctx.Err() == nil {
+			return err
+		}
+		return nil
+	})
+	n.stops = append(n.stops, stage{"source", func(context.Context) error {
+		cancel()
+		<-ended
+		return nil
+	}})
+	return nil
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func (n *node) startAdmin(context.Context) error {
+	var err error
+	n.admin, err = admin.New(admin.Config{
+		Status: n.status, Exporter: n.stream, Log: n.log.With("part", "admin"),
+		Version: versionText(), GoVersion: runtime.Version(),
+	})
+	if err != nil {
+		return err
+	}
+	ended := n.run("admin", func() error { return n.admin.Serve(n.web) })
+	n.stops = append(n.stops, stage{"admin", func(ctx context.Context) error {
+		// Requests get a moment of the time that there is; a download of hours
+		// does not hold up the stop.
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		err := n.admin.Shutdown(ctx)
+		<-ended
+		return err
+	}})
+	return nil
+}
+
+// run runs a part in a goroutine. When it ends before it was asked to, the node
+// stops. The channel is closed when it has ended.
+func (n *node) run(name string, f func() error) <-chan struct{} {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := f(); err != nil && !errors.Is(err, server.ErrClosed) {
+			n.broken <- fmt.Errorf("%s: %w", name, err)
+		}
+	}()
+	return ended
+}
+
+// stop stops the parts that run, newest first, within the time that the settings
+// give. quiet: something has failed already, so do not say that all is well.
+func (n *node) stop(quiet bool) error {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.ShutdownTimeout)
+	defer cancel()
+	var errs []error
+	for i := len(n.stops) - 1; i >= 0; i-- {
+		done := make(chan error, 1)
+		go func() { done <- n.stops[i].stop(ctx) }()
+		select {
+		case err := <-done:
+			if err != nil {
+				errs = append(errs, fmt.Errorf("stop %s: %w", n.stops[i].name, err))
+			}
+		case <-ctx.Done():
+			errs = append(errs, withCode(exitKilled, fmt.Errorf("stopping the %s took longer than %s; giving up on it, which loses nothing that was acknowledged", n.stops[i].name, n.cfg.ShutdownTimeout)))
+			return errors.Join(errs...)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return withCode(exitFailed, err)
+	}
+	if !quiet {
+		n.log.Info("stopped", "after", time.Since(began).Round(time.Millisecond))
+	}
+	return nil
+}

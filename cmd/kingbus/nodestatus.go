@@ -1,0 +1,87 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"kingbus/internal/admin"
+	"kingbus/internal/stream"
+	"kingbus/internal/vfs"
+)
+
+// status collects what the parts say, for the admin server.
+func (n *node) status() admin.Status {
+	st := n.stream.Status()
+	out := admin.Status{
+		Started: n.started.UTC(),
+		Node: admin.Node{
+			ServerID: st.Identity.ServerID, ServerUUID: st.Identity.ServerUUID, RaftID: st.Node.RaftID, Leader: st.Node.Leader, Term: st.Node.Term,
+			Applied: st.Node.Applied, Committed: st.Node.Committed, FirstIndex: st.Node.FirstIndex, LastIndex: st.Node.LastIndex, Epoch: st.Epoch,
+		},
+		Stream: admin.Stream{
+			End: st.End, Executed: st.Executed, Purged: st.Purged, Transactions: st.Transactions,
+			LastEvent: fromUnix(st.LastEventTime), Files: st.Files, Followed: st.Followed,
+		},
+		Disk:     admin.Disk{Dir: n.cfg.DataDir, Used: st.Node.Bytes, Segments: st.Node.Segments, Reserve: n.cfg.DiskReserve},
+		Source:   n.sourceStatus(st),
+		Replicas: n.server.Replicas(),
+	}
+	for _, f := range st.Files {
+		out.Stream.Bytes += f.Size
+	}
+	if space, err := (vfs.OS{}).Space(n.cfg.DataDir); err != nil {
+		out.Disk.Error = err.Error()
+	} else {
+		out.Disk.Free, out.Disk.Total = space.Free, space.Total
+	}
+	c := n.server.Counters()
+	out.Clients = admin.Clients{
+		Connections: c.Open, Accepted: c.Connections, Refused: c.Refused, FailedLogins: c.FailedLogins,
+		Dumps: c.Dumps, Queries: c.Queries, EventsSent: c.Events, BytesSent: c.Bytes,
+	}
+	if err := n.stream.Err(); err != nil {
+		out.Reasons = append(out.Reasons, fmt.Sprintf("the store has failed: %v", err))
+	}
+	return out
+}
+
+func (n *node) sourceStatus(st stream.Status) admin.Source {
+	out := admin.Source{
+		State: admin.SourceNone, Coordinates: st.SourceEnd,
+		ServerID: st.Source.ServerID, ServerUUID: st.Source.UUID, Version: st.Source.Version,
+	}
+	if n.source == nil {
+		return out
+	}
+	s := n.source.Status()
+	out.Address = n.cfg.Source.Addr()
+	out.State = string(s.State)
+	out.Since, out.Connected = utc(s.ConnectedSince), !s.ConnectedSince.IsZero()
+	out.TLS, out.Received = s.TLS, s.Received
+	out.LastEvent, out.LastHeard, out.NextTry = fromUnix(s.LastEventTime), utc(s.LastHeard), utc(s.NextTry)
+	out.Connects, out.Events, out.Bytes = s.Connects, s.Events, s.Bytes
+	out.Error, out.ErrorAt = s.LastError, utc(s.LastErrorAt)
+	if s.Problem != nil {
+		plain := *s.Problem
+		out.NextStep, plain.Action = plain.Action, ""
+		out.Error = plain.Error()
+	}
+	if s.UUID != "" {
+		out.ServerUUID, out.Version = s.UUID, s.Version
+	}
+	return out
+}
+
+func utc(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return t.UTC()
+}
+
+func fromUnix(seconds uint32) time.Time {
+	if seconds == 0 {
+		return time.Time{}
+	}
+	return time.Unix(int64(seconds), 0).UTC()
+}

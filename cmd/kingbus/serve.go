@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"kingbus/internal/config"
+)
+
+func serveCommand(p process) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run a node: pull the binlog from the source, keep it, and serve it",
+		Long: `Run a node: pull the binlog from the source, keep it, and serve it to replicas.
+
+Every setting is a flag, an environment variable and a key of the YAML file
+named with --config; a flag wins over the environment, that over the file.
+Passwords come from files, or from KINGBUS_SOURCE_PASSWORD and
+KINGBUS_REPLICA_PASSWORD.
+
+SIGTERM or SIGINT stops it cleanly: replicas are told to come back, everything
+acknowledged is on disk. A second signal stops it at once, which loses nothing
+either.
+
+` + exitCodes,
+		Args: cobra.NoArgs,
+	}
+	load := settingFlags(cmd, p)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := load()
+		if err != nil {
+			return err
+		}
+		warnings, err := cfg.CheckServe()
+		if err != nil {
+			return withCode(exitUsage, err)
+		}
+		log := newLog(p.stderr, cfg)
+		for _, w := range warnings {
+			log.Warn(w)
+		}
+		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+		defer stop()
+		// The second signal finds the default behaviour, which is to die.
+		defer context.AfterFunc(ctx, stop)()
+		return serve(ctx, cfg, log)
+	}
+	return cmd
+}
+
+func newLog(w io.Writer, cfg *config.Config) *slog.Logger {
+	options := &slog.HandlerOptions{Level: cfg.LogLevel}
+	if cfg.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// serve runs a node until ctx ends or something fails.
+func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
+	started := time.Now()
+	log.Info("kingbus starts", "version", versionText(), "data_dir", cfg.DataDir)
+	n, err := newNode(cfg, log)
+	if err != nil {
+		return err
+	}
+	err = n.start(ctx)
+	if err == nil {
+		log.Info("ready", "mysql", n.mysql.Addr().String(), "admin", "http://"+n.web.Addr().String(), "source", sourceText(cfg), "end", n.stream.Status().End.String(), "after", time.Since(started).Round(time.Millisecond))
+		select {
+		case <-ctx.Done():
+			log.Info("stopping; a second signal stops at once", "timeout", cfg.ShutdownTimeout)
+		case <-n.stream.Failed():
+			err = withCode(exitStore, fmt.Errorf("the store failed, and nobody can know what is on disk until it is opened again: %w", n.stream.Err()))
+		case err = <-n.broken:
+			err = withCode(exitFailed, err)
+		}
+	}
+	return errors.Join(err, n.stop(err != nil))
+}
+
+func sourceText(cfg *config.Config) string {
+	if a := cfg.Source.Addr(); a != "" {
+		return a
+	}
+	return "none"
+}

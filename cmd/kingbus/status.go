@@ -1,0 +1,209 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"kingbus/internal/admin"
+	"kingbus/internal/gtid"
+)
+
+func statusCommand(p process) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show what a running node does: source, binlog, disk, replicas",
+		Args:  cobra.NoArgs,
+	}
+	asJSON := cmd.Flags().Bool("json", false, "print the whole status as JSON")
+	load := settingFlags(cmd, p, "admin-listen")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := load()
+		if err != nil {
+			return err
+		}
+		st, text, err := newClient(cfg.AdminListen).status(cmd.Context())
+		if err != nil {
+			return withCode(exitFailed, err)
+		}
+		if *asJSON {
+			_, err = p.stdout.Write(text)
+		} else {
+			err = printStatus(p.stdout, st)
+		}
+		return withCode(exitFailed, err)
+	}
+	return cmd
+}
+
+// printStatus writes the status for people.
+func printStatus(out io.Writer, st admin.Status) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	row := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
+
+	ready := "ready"
+	if !st.Ready {
+		ready = "NOT READY: " + strings.Join(st.Reasons, "; ")
+	}
+	row("node", "%s, %s, up %s", ready, st.Version, span(st.Now.Sub(st.Started)))
+	role := "follower"
+	if st.Node.Leader {
+		role = "leader"
+	}
+	row("raft", "%s in term %d, applied %d of %d entries", role, st.Node.Term, st.Node.Applied, st.Node.LastIndex)
+	row("identity", "server id %d, server uuid %s", st.Node.ServerID, orNone(st.Node.ServerUUID))
+	row("", "")
+	printSource(row, st)
+	row("", "")
+
+	s := st.Stream
+	row("binlog", "ends at %s", coordinates(s.End.File, s.End.Pos))
+	row("gtid executed", "%s", setText(s.Executed))
+	row("gtid purged", "%s", setText(s.Purged))
+	if n := len(s.Files); n > 0 {
+		row("files", "%d, %s to %s, %s", n, s.Files[0].Name, s.Files[n-1].Name, bytesText(s.Bytes))
+	}
+	row("transactions", "%d, newest event %s", s.Transactions, ago(st.Now, s.LastEvent))
+	disk := fmt.Sprintf("%s used in %s, %s of %s free", bytesText(uint64(max(st.Disk.Used, 0))), st.Disk.Dir, bytesText(st.Disk.Free), bytesText(st.Disk.Total))
+	if st.Disk.Error != "" {
+		disk = fmt.Sprintf("%s used in %s, free space not known: %s", bytesText(uint64(max(st.Disk.Used, 0))), st.Disk.Dir, st.Disk.Error)
+	} else if st.Disk.Free < st.Disk.Reserve {
+		disk += fmt.Sprintf("; BELOW THE RESERVE of %s: nothing is taken from the source until there is room", bytesText(st.Disk.Reserve))
+	}
+	row("disk", "%s", disk)
+	row("", "")
+
+	if len(st.Replicas) == 0 {
+		row("replicas", "none connected")
+		return w.Flush()
+	}
+	row("replicas", "%d", len(st.Replicas))
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	w = tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "  SERVER ID\tNAME\tADDRESS\tMODE\tSENT UP TO\tLAG\tSTATE\tSINCE")
+	for _, r := range st.Replicas {
+		name := r.ReportHost
+		if name == "" {
+			name = r.Program
+		}
+		fmt.Fprintf(w, "  %d\t%s\t%s\t%s\t%s\t%s, %ds\t%s\t%s\n", r.ServerID, orNone(printable(name)), r.Address, r.Mode,
+			coordinates(printable(r.Sent.File), r.Sent.Pos), bytesText(r.LagBytes), r.LagSeconds, r.State, ago(st.Now, r.Since))
+	}
+	return w.Flush()
+}
+
+func printSource(row func(name, format string, args ...any), st admin.Status) {
+	s := st.Source
+	if s.Address == "" {
+		row("source", "%s; the node serves what it has", s.State)
+	} else {
+		row("source", "%s at %s%s", s.State, s.Address, map[bool]string{true: " for " + span(st.Now.Sub(s.Since))}[s.Connected])
+	}
+	if s.Version != "" {
+		row("  server", "%s, uuid %s", printable(s.Version), printable(s.ServerUUID))
+	}
+	if s.Connected {
+		secure := "none: the connection is in clear"
+		if s.TLS != "" {
+			secure = s.TLS
+		}
+		row("  TLS", "%s", printable(secure))
+	}
+	row("  committed", "up to %s of the source", coordinates(s.Coordinates.File, s.Coordinates.Pos))
+	if !s.LastHeard.IsZero() {
+		row("  last heard", "%s", ago(st.Now, s.LastHeard))
+	}
+	if s.Error != "" {
+		when := "last error"
+		if !s.Connected {
+			when = "ERROR"
+		}
+		row("  "+when, "%s (%s)", printable(s.Error), ago(st.Now, s.ErrorAt))
+	}
+	if s.NextStep != "" {
+		row("  what to do", "%s", printable(s.NextStep))
+	}
+	if !s.NextTry.IsZero() {
+		row("  next try", "in %s", span(max(0, s.NextTry.Sub(st.Now))))
+	}
+}
+
+// printable takes out of a foreign text what a terminal would obey.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !strconv.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func coordinates(file string, pos uint64) string {
+	if file == "" {
+		return "nothing yet"
+	}
+	return fmt.Sprintf("%s:%d", printable(file), pos)
+}
+
+// setText shortens sets that would fill the screen.
+func setText(s gtid.Set) string {
+	const most = 400
+	text := s.String()
+	switch {
+	case text == "":
+		return "(empty)"
+	case len(text) > most:
+		return fmt.Sprintf("%s… (%d bytes more; --json shows all)", strings.ReplaceAll(text[:most], "\n", ""), len(text)-most)
+	}
+	return strings.ReplaceAll(text, "\n", " ")
+}
+
+// bytesText returns a number of bytes with three digits or so.
+func bytesText(n uint64) string {
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	f, units := float64(n), "KMGTPE"
+	for i := 0; ; i++ {
+		if f /= 1024; f < 1024 || i == len(units)-1 {
+			return fmt.Sprintf("%.1f %ciB", f, units[i])
+		}
+	}
+}
+
+// span returns a length of time with the precision that people want.
+func span(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "0s"
+	case d < time.Minute:
+		return d.Round(time.Second).String()
+	case d < 24*time.Hour:
+		return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
+	}
+	return fmt.Sprintf("%dd%dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
+}
+
+func ago(now, t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	if d := now.Sub(t); d >= time.Second {
+		return span(d) + " ago"
+	}
+	return "just now"
+}
