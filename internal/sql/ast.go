@@ -150,7 +150,8 @@ type (
 	Literal struct {
 		Value Value
 		Name  string // how MySQL names a column of it; "" for its text in the statement
-		Hex   bool   // x'..' or 0x..: a string that turns into a number among numbers
+		Hex   bool   // x'..', 0x.., b'..' or 0b..: a string that turns into a number among numbers
+		Bits  bool   // b'..' or 0b..
 	}
 	// UserVar is @Name.
 	UserVar struct{ Name string }

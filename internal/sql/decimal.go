@@ -129,7 +129,7 @@ func decimalArithmetic(op string, a, b Value) Value {
 		p, ps := a.big()
 		q, qs := b.big()
 		n, to := p.Mul(p, q), min(ps+qs, maxScale)
-		return fromBig(truncate(n, ps+qs, to), to)
+		return fromBig(rescale(n, ps+qs, to), to)
 	}
 	if y.Sign() == 0 {
 		return Null
@@ -144,11 +144,4 @@ func decimalArithmetic(op string, a, b Value) Value {
 	to := min(as+4, maxScale)
 	n := new(big.Int).Mul(x, pow10(to+1))
 	return fromBig(rescale(n.Quo(n, y), to+1, to), to)
-}
-
-func truncate(n *big.Int, from, to int) *big.Int {
-	if to >= from {
-		return n
-	}
-	return n.Quo(n, pow10(from-to))
 }

@@ -95,7 +95,13 @@ func sessionTexts() []Variable {
 		both("default_tmp_storage_engine", VarEnum, "InnoDB", "InnoDB", "MyISAM", "MEMORY"),
 		both("sql_mode", VarSet, "ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION",
 			sqlModes[:]...),
-		both("optimizer_switch", VarString, ""),
+		both("optimizer_switch", VarString, "index_merge=on,index_merge_union=on,index_merge_sort_union=on,index_merge_intersection=on,"+
+			"engine_condition_pushdown=on,index_condition_pushdown=on,mrr=on,mrr_cost_based=on,"+
+			"block_nested_loop=on,batched_key_access=off,materialization=on,semijoin=on,loosescan=on,"+
+			"firstmatch=on,duplicateweedout=on,subquery_materialization_cost_based=on,use_index_extensions=on,"+
+			"condition_fanout_filter=on,derived_merge=on,use_invisible_indexes=off,skip_scan=on,hash_join=on,"+
+			"subquery_to_derived=off,prefer_ordering_index=on,hypergraph_optimizer=off,"+
+			"derived_condition_pushdown=on,hash_set_operations=on"),
 		both("optimizer_trace", VarString, "enabled=off,one_line=off"),
 		both("session_track_system_variables", VarString, "time_zone,autocommit,character_set_client,character_set_results,character_set_connection"),
 		both("lc_time_names", VarString, "en_US"),

@@ -60,7 +60,7 @@ func errParameterCount(function string) *Error {
 }
 
 func errOutOfRange(kind string, e Expr) *Error {
-	return Errorf(1690, "22003", "%s value is out of range in '%s'", kind, clip(text(e), 256))
+	return Errorf(1690, "22003", "%s value is out of range in '%s'", kind, clip(text(e, 8), 256))
 }
 
 func clip(s string, n int) string {
@@ -70,19 +70,26 @@ func clip(s string, n int) string {
 	return s
 }
 
-// text prints an expression as MySQL does in errors about values out of range.
-func text(e Expr) string {
+// text prints an expression as MySQL does in errors about values out of range, down to a depth.
+func text(e Expr, depth int) string {
+	if depth == 0 {
+		return "…"
+	}
+	depth--
 	switch e := e.(type) {
 	case *Literal:
+		if positive, negative := strings.CutPrefix(e.Value.String(), "-"); negative {
+			return "-(" + positive + ")"
+		}
 		return e.Value.String()
 	case *UserVar:
 		return "@`" + e.Name + "`"
 	case *SysVar:
 		return "@@" + e.Name
 	case *Unary:
-		return e.Op + "(" + text(e.X) + ")"
+		return e.Op + "(" + text(e.X, depth) + ")"
 	case *Binary:
-		return "(" + text(e.X) + " " + strings.ToLower(e.Op) + " " + text(e.Y) + ")"
+		return "(" + text(e.X, depth) + " " + strings.ToLower(e.Op) + " " + text(e.Y, depth) + ")"
 	case *Call:
 		return strings.ToLower(e.Name) + "(…)"
 	}

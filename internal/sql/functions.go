@@ -95,7 +95,7 @@ func builtin(name string, args []Expr) (function, bool) {
 	case "GTID_SUBSET":
 		return function{2, 2, func(args []Column) Column { c := NumberColumn(""); c.Nullable = anyNullable(args); return c }, strict(gtidSubset)}, true
 	case "GTID_SUBTRACT":
-		return function{2, 2, func(args []Column) Column { c := concatColumn(args); c.Nullable = anyNullable(args); return c }, strict(gtidSubtract)}, true
+		return function{2, 2, concatColumn, strict(gtidSubtract)}, true
 	}
 	return function{}, false
 }
@@ -196,9 +196,17 @@ func coalesce(ev *evaluation, args []Expr) (Value, error) {
 	}
 	column := coalesceColumn(columns)
 	for _, e := range args {
-		if v, err := ev.coerced(e, column); err != nil || !v.IsNull() {
-			return v, err
+		v, err := ev.coerced(e, column)
+		if err != nil {
+			return Null, err
 		}
+		if v.IsNull() {
+			continue
+		}
+		if n := v.number(); column.Type == TypeNewDecimal && n.kind != KindDouble { // IF and CASE do not round
+			v = n.round(int(column.Decimals))
+		}
+		return v, nil
 	}
 	return Null, nil
 }

@@ -10,9 +10,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"kingbus/internal/mysqltest"
 )
 
-var record = flag.String("record", "", "socket of a real MySQL 9.7 (root without password): write testdata/mysql97.golden anew")
+var record = flag.Bool("record", false, "ask a real MySQL 9.7, fetched if need be, and write testdata/mysql97.golden anew")
 
 const goldenFile = "testdata/mysql97.golden"
 
@@ -34,7 +36,7 @@ type exchange struct {
 	answer  string
 }
 
-func readGolden(t *testing.T) []exchange {
+func readGolden(t testing.TB) []exchange {
 	t.Helper()
 	b, err := os.ReadFile(goldenFile)
 	if err != nil {
@@ -66,7 +68,7 @@ func readGolden(t *testing.T) []exchange {
 
 func writeGolden(list []exchange) error {
 	var b strings.Builder
-	b.WriteString("# Answers of a real MySQL 9.7.4, made by `go test -run Golden -record SOCKET`; the format is told in golden_test.go.\n")
+	b.WriteString("# Answers of a real MySQL 9.7.4, made by `go test -run Golden -record`; the format is told in golden_test.go.\n")
 	for _, x := range list {
 		if x.session {
 			fmt.Fprintf(&b, "\n== %s\n", x.name)
@@ -117,7 +119,7 @@ func columnsOf(answer string) string {
 
 func TestGolden(t *testing.T) {
 	list := readGolden(t)
-	if *record != "" {
+	if *record {
 		recordGolden(t, list)
 	}
 	var s *Session
@@ -139,17 +141,18 @@ func TestGolden(t *testing.T) {
 }
 
 func recordGolden(t *testing.T, list []exchange) {
+	server, err := mysqltest.Launch(t.Context(), mysqltest.Options{Args: []string{"--server-id=7"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
 	var c *rawClient
-	var err error
 	for i, x := range list {
 		if x.session {
-			if c, err = dialRaw(*record); err != nil {
+			if c, err = dialRaw(server.Socket); err != nil {
 				t.Fatal(err)
 			}
 			defer c.conn.Close()
-			if _, err := c.query("SET GLOBAL server_id = 7"); err != nil {
-				t.Fatal(err)
-			}
 		}
 		list[i].answer = format(c.query(x.text))
 	}

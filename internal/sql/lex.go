@@ -125,7 +125,10 @@ func (l *lexer) next() token {
 		return token{kind: kind, start: start, end: start}
 	}
 	t := l.scan(l.text[start])
-	t.start, t.end = start, l.pos
+	if t.start == 0 {
+		t.start = start
+	}
+	t.end = l.pos
 	return t
 }
 
@@ -148,6 +151,9 @@ func (l *lexer) scan(c byte) token {
 		return l.word(tokWord)
 	case c == '@':
 		return l.variable()
+	}
+	if strings.HasPrefix(l.text[l.pos:], "==") {
+		return l.bad()
 	}
 	for _, op := range [...]string{"<=>", ":=", "<=", ">=", "<>", "!=", "&&", "||", "<<", ">>"} {
 		if strings.HasPrefix(l.text[l.pos:], op) {
@@ -192,7 +198,7 @@ func (l *lexer) variable() token {
 	case c == '@':
 		l.pos++
 		if c := l.at(l.pos); !isWord(c) && c != '`' {
-			return l.bad()
+			return token{kind: tokBad, start: l.pos}
 		}
 		return token{kind: tokSysVar}
 	case c == '\'' || c == '"' || c == '`':
@@ -203,7 +209,7 @@ func (l *lexer) variable() token {
 		l.pos++
 	}
 	if l.pos == start {
-		return token{kind: tokBad} // start is put back on the @ by next, MySQL names what follows
+		return token{kind: tokBad, start: l.pos}
 	}
 	return token{kind: tokUserVar, text: l.text[start:l.pos]}
 }

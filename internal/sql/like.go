@@ -1,7 +1,7 @@
 package sql
 
 import (
-	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -14,16 +14,13 @@ func like(text, pattern string, escape rune, fold bool) (bool, error) {
 	if len(text) > 0 && len(pattern) > maxLikeWork/len(text) {
 		return false, errNotSupported("a LIKE of this size")
 	}
-	if fold {
-		text, pattern = strings.ToLower(text), strings.ToLower(pattern)
-	}
-	p := compileLike(pattern, escape)
+	p := compileLike(pattern, escape, fold)
 	// Greedy: after a mismatch, the last % takes one character more. Earlier ones need never be revisited.
 	ti, pi, star, resume := 0, 0, -1, 0
 	for ti < len(text) {
-		c, size := utf8.DecodeRuneInString(text[ti:])
-		if size == 1 && c == utf8.RuneError {
-			c = rune(text[ti]) | 1<<24 // bytes that are not UTF-8 equal themselves only
+		c, size := decode(text[ti:])
+		if fold {
+			c = unicode.ToLower(c)
 		}
 		switch {
 		case pi < len(p) && p[pi] == anyRun:
@@ -33,7 +30,7 @@ func like(text, pattern string, escape rune, fold bool) (bool, error) {
 			ti += size
 			pi++
 		case star >= 0:
-			_, size := utf8.DecodeRuneInString(text[resume:])
+			_, size := decode(text[resume:])
 			resume += size
 			ti, pi = resume, star+1
 		default:
@@ -51,14 +48,20 @@ const (
 	anyRun rune = -2
 )
 
-func compileLike(pattern string, escape rune) []rune {
+// decode takes a character off the front of s; bytes that are not UTF-8 equal themselves only.
+func decode(s string) (rune, int) {
+	c, size := utf8.DecodeRuneInString(s)
+	if size == 1 && c == utf8.RuneError {
+		c = rune(s[0]) | 1<<24
+	}
+	return c, size
+}
+
+func compileLike(pattern string, escape rune, fold bool) []rune {
 	var out []rune
 	escaped := false
 	for i := 0; i < len(pattern); {
-		c, size := utf8.DecodeRuneInString(pattern[i:])
-		if size == 1 && c == utf8.RuneError {
-			c = rune(pattern[i]) | 1<<24
-		}
+		c, size := decode(pattern[i:])
 		i += size
 		switch {
 		case escaped:
@@ -70,6 +73,9 @@ func compileLike(pattern string, escape rune) []rune {
 			c = anyRun
 		case c == '_':
 			c = anyOne
+		}
+		if fold && c >= 0 {
+			c = unicode.ToLower(c)
 		}
 		out = append(out, c)
 	}

@@ -17,6 +17,7 @@ func Parse(text string) (Statement, error) {
 	p.advance()
 	st := p.statement()
 	if p.err == nil && p.tok.kind != tokEOF {
+		p.acceptOp(";") // of a second statement MySQL quotes its beginning
 		p.syntax()
 	}
 	if p.err != nil {
@@ -270,9 +271,7 @@ func (p *parser) rest() string {
 func (p *parser) skip() {
 	for p.tok.kind != tokEOF {
 		if p.tok.kind == tokBad || p.isOp(";") {
-			if p.isOp(";") {
-				p.advance()
-			}
+			p.acceptOp(";")
 			p.syntax()
 			return
 		}

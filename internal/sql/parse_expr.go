@@ -165,10 +165,10 @@ func (p *parser) operand() Expr {
 		return p.stringExpr("")
 	case tokInt, tokDecimal, tokFloat:
 		p.advance()
-		return &Literal{Value: numberLiteral(t), Name: t.text}
+		return &Literal{Value: p.number(t), Name: t.text}
 	case tokHex, tokBit:
 		p.advance()
-		return &Literal{Value: Bytes(t.text), Hex: true}
+		return &Literal{Value: Bytes(t.text), Hex: true, Bits: t.kind == tokBit}
 	case tokUserVar:
 		p.advance()
 		if p.acceptOp(":=") {
@@ -222,10 +222,10 @@ func (p *parser) negativeLiteral() (*Literal, bool) {
 	}
 	p.advance()
 	t.text = "-" + t.text
-	return &Literal{Value: numberLiteral(t)}, true
+	return &Literal{Value: p.number(t)}, true
 }
 
-func numberLiteral(t token) Value {
+func (p *parser) number(t token) Value {
 	switch t.kind {
 	case tokInt:
 		if i, err := strconv.ParseInt(t.text, 10, 64); err == nil {
@@ -239,8 +239,8 @@ func numberLiteral(t token) Value {
 		return decimal(t.text)
 	}
 	f, err := strconv.ParseFloat(t.text, 64)
-	if err != nil && math.IsInf(f, 0) {
-		f = math.MaxFloat64
+	if err != nil {
+		p.fail(Errorf(1367, "22007", "Illegal double '%s' value found during parsing", clip(t.text, 192)))
 	}
 	return Double(f)
 }
@@ -272,12 +272,10 @@ func (p *parser) sysVar() Expr {
 func (p *parser) sysVarName() (Scope, string) {
 	p.advance()
 	scope := ScopeNone
-	if p.tok.kind == tokWord && p.peek.kind == tokOp && p.peek.text == "." {
-		if s, ok := scopeWord(p.tok.text); ok {
-			scope = s
-			p.advance()
-			p.advance()
-		}
+	if s, ok := scopeWord(p.tok.text); ok && p.tok.kind == tokWord {
+		scope = s
+		p.advance()
+		p.expectOp(".")
 	}
 	name := p.anyName()
 	if p.acceptOp(".") {
@@ -383,6 +381,9 @@ func (p *parser) columnOrCall() Expr {
 	word := p.tok.text
 	call := p.peek.kind == tokOp && p.peek.text == "("
 	if !quoted && reserved(word) && !(call && reservedFunction(word)) {
+		if reservedFunction(word) || p.isWord("DEFAULT") { // then MySQL misses the parenthesis
+			p.advance()
+		}
 		p.syntax()
 		return nil
 	}

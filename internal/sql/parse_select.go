@@ -84,7 +84,7 @@ func (p *parser) selectItem() SelectItem {
 	start := p.tok.start
 	item := SelectItem{Expr: p.expr()}
 	item.Name = p.source(start, p.end)
-	if l, ok := item.Expr.(*Literal); ok && l.Name != "" {
+	if l, ok := item.Expr.(*Literal); ok && (l.Name != "" || l.Value.kind == KindString && !l.Hex) {
 		item.Name = l.Name
 	}
 	switch {

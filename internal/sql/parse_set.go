@@ -124,13 +124,14 @@ func (p *parser) setTransaction(scope Scope) []SetItem {
 	var items []SetItem
 	seen := map[string]bool{}
 	for {
-		name, value := "transaction_read_only", Bool(false)
+		var name string
+		var value Value
 		if p.accept("ISOLATION") {
 			p.expect("LEVEL")
 			name, value = "transaction_isolation", String(p.isolationLevel())
 		} else {
 			p.expect("READ")
-			value = Bool(p.isWord("ONLY"))
+			name, value = "transaction_read_only", Bool(p.isWord("ONLY"))
 			p.expect("ONLY", "WRITE")
 		}
 		if seen[name] {

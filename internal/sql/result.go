@@ -116,10 +116,6 @@ func coerce(v Value, c Column) Value {
 		}
 	case c.Type == TypeDouble:
 		return Double(v.Float64())
-	case c.Type == TypeNewDecimal:
-		if n := v.number(); n.kind != KindDouble {
-			return n.round(int(c.Decimals))
-		}
 	}
 	return v
 }

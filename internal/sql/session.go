@@ -20,7 +20,7 @@ type Env interface {
 type Session struct {
 	env       Env
 	variables *Variables
-	user      map[string]Value // by lower-case name; no NULLs
+	user      map[string]Value // by lower-case name
 	userBytes int
 	overrides map[*Variable]Value
 
@@ -57,21 +57,15 @@ func (s *Session) SetUserVariable(name string, value Value) error {
 		return Errorf(3061, "42000", "User variable name '%s' is illegal", clipRunes(name, 64))
 	}
 	name = strings.ToLower(name)
-	cost := func(v Value) int {
-		if v.IsNull() {
-			return 0
-		}
-		return userVariableCost + len(name) + len(v.s)
+	cost := func(v Value) int { return userVariableCost + len(name) + len(v.s) }
+	size := s.userBytes + cost(value)
+	if old, ok := s.user[name]; ok {
+		size -= cost(old)
 	}
-	size := s.userBytes - cost(s.user[name]) + cost(value)
 	if size > MaxUserVariables {
 		return Errorf(1105, "HY000", "kingbus keeps at most %d bytes of user variables per connection", MaxUserVariables)
 	}
 	s.userBytes = size
-	if value.IsNull() {
-		delete(s.user, name)
-		return nil
-	}
 	if value.kind == KindDatetime {
 		value = String(value.s)
 	}

@@ -45,18 +45,21 @@ func (s *Session) Set(set *Set) error {
 
 // userSnapshot returns a function that brings back the user variables that the assignments touch.
 func (s *Session) userSnapshot(todo []assignment) func() {
-	size, old := s.userBytes, map[string]Value{}
+	size, old := s.userBytes, map[string]*Value{}
 	for _, a := range todo {
 		if a.variable == nil {
-			old[strings.ToLower(a.user)] = s.UserVariable(a.user)
+			name := strings.ToLower(a.user)
+			old[name] = nil
+			if value, ok := s.user[name]; ok {
+				old[name] = &value
+			}
 		}
 	}
 	return func() {
 		for name, value := range old {
-			if value.IsNull() {
-				delete(s.user, name)
-			} else {
-				s.user[name] = value
+			delete(s.user, name)
+			if value != nil {
+				s.user[name] = *value
 			}
 		}
 		s.userBytes = size
@@ -82,17 +85,20 @@ func (s *Session) checkItem(ev *evaluation, item SetItem) ([]assignment, error) 
 	if item.Value == nil {
 		return []assignment{{variable: v, reset: true}}, nil
 	}
-	value := Null
-	if word, ok := item.Value.(*ColumnRef); ok && word.Table == "" {
-		value = String(word.Name)
-	} else {
-		var err error
-		if value, err = ev.value(item.Value); err != nil {
-			return nil, err
-		}
+	value, err := ev.setValue(item.Value)
+	if err != nil {
+		return nil, err
 	}
-	value, err := v.check(name, value)
+	value, err = v.check(name, value)
 	return []assignment{{variable: v, value: value}}, err
+}
+
+// setValue evaluates the right-hand side for a system variable; a bare word is text.
+func (ev *evaluation) setValue(e Expr) (Value, error) {
+	if word, ok := e.(*ColumnRef); ok && word.Table == "" {
+		return String(word.Name), nil
+	}
+	return ev.value(e)
 }
 
 // checkNames turns SET NAMES and SET CHARACTER SET into assignments.

@@ -8,7 +8,8 @@ func (ev *evaluation) typeOf(e Expr) (Column, error) {
 	case *Literal:
 		return literalColumn(e), nil
 	case *UserVar:
-		return userColumn(ev.s.UserVariable(e.Name)), nil
+		v, known := ev.s.user[strings.ToLower(e.Name)]
+		return userColumn(v, known), nil
 	case *SysVar:
 		v, err := ev.s.variable(e.Scope, e.Name)
 		if err != nil {
@@ -118,7 +119,7 @@ func literalColumn(l *Literal) Column {
 	case KindString:
 		c.Type, c.Decimals = TypeVarString, 31
 		if l.Hex {
-			c.Decimals, c.Unsigned = 0, l.Name == ""
+			c.Decimals, c.Unsigned = 0, !l.Bits
 		} else if !v.binary {
 			c.Charset, c.Length = charsetUTF8MB4, uint32(4*len([]rune(v.s)))
 		}
@@ -127,11 +128,14 @@ func literalColumn(l *Literal) Column {
 }
 
 // userColumn is the type of a user variable, which depends on its value.
-func userColumn(v Value) Column {
+func userColumn(v Value, known bool) Column {
 	c := Column{Type: TypeLongLong, Length: 21, Charset: charsetBinary, Nullable: true}
 	switch v.kind {
 	case KindNull:
 		c.Type, c.Length, c.Decimals = TypeVarString, 65532, 31
+		if known {
+			c.Type, c.Length = TypeMediumBlob, 1<<24-1
+		}
 	case KindUint:
 		c.Unsigned = true
 	case KindDecimal:

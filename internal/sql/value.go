@@ -4,6 +4,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Kind is the type of a Value.
@@ -253,6 +254,9 @@ func compareFloats(a, b float64) int {
 
 // compareFold orders text without regard to case. MySQL's default collation also ignores accents; this does not.
 func compareFold(a, b string) int {
+	if !utf8.ValidString(a) || !utf8.ValidString(b) {
+		return strings.Compare(a, b)
+	}
 	if strings.EqualFold(a, b) {
 		return 0
 	}

@@ -1,0 +1,137 @@
+package sql
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+func TestParseStatements(t *testing.T) {
+	str := func(s string) *string { return &s }
+	one := &Literal{Value: Int(1), Name: "1"}
+	for _, tc := range []struct {
+		text string
+		want Statement
+	}{
+		{"/* nothing */", &Empty{}},
+		{"show master status", &Show{What: ShowLogStatus, Old: true}},
+		{"SHOW  BINARY /**/ LOG STATUS;", &Show{What: ShowLogStatus}},
+		{"show binlog status", &Show{What: ShowLogStatus}},
+		{"show binary logs", &Show{What: ShowBinaryLogs}},
+		{"show master logs", &Show{What: ShowBinaryLogs, Old: true}},
+		{"show replicas", &Show{What: ShowReplicas}},
+		{"show replica hosts", &Show{What: ShowReplicas}},
+		{"show slave hosts", &Show{What: ShowReplicas, Old: true}},
+		{"show replica status", &Show{What: ShowReplicaStatus}},
+		{"show slave status for channel 'x'", &Show{What: ShowReplicaStatus, Old: true, Channel: "x"}},
+		{"show binlog events", &Show{What: ShowBinlogEvents}},
+		{"show binlog events limit 1", &Show{What: ShowBinlogEvents, Limit: &Limit{Count: 1}}},
+		{"show binlog events in 'b.1' from 4 limit 2, 3", &Show{What: ShowBinlogEvents, File: "b.1", From: 4, Limit: &Limit{2, 3}}},
+		{"show full processlist", &Show{What: ShowProcesslist, Full: true}},
+		{"show processlist", &Show{What: ShowProcesslist}},
+		{"show schemas like 'a%'", &Show{What: ShowDatabases, Filter: Filter{Like: str("a%")}}},
+		{"show full tables from x like 'y'", &Show{What: ShowTables, Full: true, Filter: Filter{Like: str("y")}}},
+		{"show storage engines", &Show{What: ShowEngines}},
+		{"show plugins", &Show{What: ShowPlugins}},
+		{"show collation where 1", &Show{What: ShowCollation, Filter: Filter{Where: one}}},
+		{"show char set", &Show{What: ShowCharacterSet}},
+		{"show grants", &Show{What: ShowGrants}},
+		{"show grants for current_user()", &Show{What: ShowGrants}},
+		{"show grants for 'u'@'h%'", &Show{What: ShowGrants, User: "u", Host: "h%"}},
+		{"show grants for u using 'r'", &Show{What: ShowGrants, User: "u", Host: "%"}},
+		{"show global status like 'x'", &Show{What: ShowStatus, Scope: ScopeGlobal, Filter: Filter{Like: str("x")}}},
+		{"show count(*) errors", &Show{What: ShowCountErrors}},
+		{"kill 1", &Kill{ID: one}},
+		{"KILL QUERY 1", &Kill{ID: one, Query: true}},
+		{"kill connection 1", &Kill{ID: one}},
+		{"use `a b`", &Use{Database: "a b"}},
+		{"begin", &Transaction{Verb: "BEGIN"}},
+		{"start transaction with consistent snapshot, read only", &Transaction{Verb: "BEGIN"}},
+		{"commit work and no chain no release", &Transaction{Verb: "COMMIT"}},
+		{"rollback", &Transaction{Verb: "ROLLBACK"}},
+		{"do 1, 1", &Do{Exprs: []Expr{one, one}}},
+		{"flush binary logs", &Flush{What: "BINARY LOGS"}},
+		{"change replication source to source_host='x'", &Unsupported{Verb: "CHANGE REPLICATION SOURCE"}},
+		{"change master to master_host='x', master_auto_position=1 for channel ''", &Unsupported{Verb: "CHANGE MASTER"}},
+		{"START  SLAVE", &Unsupported{Verb: "START SLAVE"}},
+		{"stop replica io_thread", &Unsupported{Verb: "STOP REPLICA"}},
+		{"insert into t values ('it''s', -1.5e3)", &Unsupported{Verb: "INSERT"}},
+		{"show create table t", &Unsupported{Verb: "SHOW CREATE"}},
+		{"set password for x = 'y'", &Unsupported{Verb: "SET PASSWORD"}},
+		{"set password = 'y'", &Unsupported{Verb: "SET PASSWORD"}},
+		{"set role none", &Unsupported{Verb: "SET ROLE"}},
+		{"purge binary logs to 'x'", &Unsupported{Verb: "PURGE BINARY LOGS"}},
+		{"(select 1)", &Unsupported{Verb: "SELECT in parentheses"}},
+		{"select a, b from x.y where z in (select 1) group by 1", &Select{From: &Table{"x", "y"},
+			Items: []SelectItem{{Expr: &ColumnRef{Name: "a"}, Name: "a"}, {Expr: &ColumnRef{Name: "b"}, Name: "b"}}}},
+		{"set @a=1, global b=1, c=on, session d=default, names utf8, @@persist.e=f",
+			&Set{Items: []SetItem{{Kind: SetUser, Name: "a", Value: one}, {Kind: SetSystem, Scope: ScopeGlobal, Name: "b", Value: one},
+				{Kind: SetSystem, Scope: ScopeGlobal, Name: "c", Value: &ColumnRef{Name: "on"}}, {Kind: SetSystem, Scope: ScopeSession, Name: "d"},
+				{Kind: SetNames, Name: "utf8"}, {Kind: SetSystem, Scope: ScopePersist, Name: "e", Value: &ColumnRef{Name: "f"}}}}},
+	} {
+		got, err := Parse(tc.text)
+		if err != nil || !reflect.DeepEqual(got, tc.want) {
+			t.Errorf("%s\ngot  %T %+v, %v\nwant %T %+v", tc.text, got, got, err, tc.want, tc.want)
+		}
+	}
+}
+
+func TestParseErrors(t *testing.T) {
+	for text, want := range map[string]uint16{
+		"": 1065, " ; ;": 1065, "change foo": 1064, "insert into t values (1); drop table t": 1064, "selec": 1064, "\x00": 1065,
+		"select \x01": 1064, "show binlog events from 'x'": 1064, "select 1 union select 2": 1235, "select (select 1)": 1235,
+		"select 1 into @x": 1235, "kill": 1064, "use": 1064, "flush": 1064, "set @a = (1": 1064, "select case end": 1064,
+		"select _utf8mb4": 0, "select a rlike b": 1235, "select @a := ": 1064, "select cast(1 as decimal(70))": 1426,
+		"select " + strings.Repeat("(", MaxDepth) + "1" + strings.Repeat(")", MaxDepth): 1436,
+		"select " + strings.Repeat("not ", 1_000_000) + "1":                             1436,
+		"select " + strings.Repeat("- ", 1_000_000) + "@a":                              1436,
+		"select " + strings.Repeat("case ", 100_000):                                    1436,
+		"select 1" + strings.Repeat("+1", MaxNodes):                                     1235,
+		"select if(" + strings.Repeat("1,", MaxNodes) + "1)":                            1235,
+		"set " + strings.Repeat("@a=1,", MaxNodes) + "@a=1":                             1235,
+		"select 1" + strings.Repeat(",1", MaxNodes):                                     1235,
+		"select @a:=" + strings.Repeat("@a:=", 100_000) + "1":                           1436,
+		"select 1 between 1 and " + strings.Repeat("1 between 1 and ", 100_000) + "1":   1436,
+	} {
+		_, err := Parse(text)
+		var e *Error
+		if errors.As(err, &e); want == 0 && err != nil || want != 0 && (e == nil || e.Code != want) {
+			t.Errorf("Parse(%.60q) = %v, want code %d", text, err, want)
+		}
+	}
+}
+
+// Evaluation has to survive the deepest and largest expressions that the parser lets through.
+func TestEvaluateLargest(t *testing.T) {
+	s := testSession(t)
+	half := MaxDepth/2 - 2
+	for _, text := range []string{
+		"select 1" + strings.Repeat("+1", MaxNodes/2-10),
+		"select " + strings.Repeat("if(1,", half) + "2" + strings.Repeat(",3)", half),
+		"select " + strings.Repeat("case when 1 then ", half) + "2" + strings.Repeat(" end", half),
+		"select " + strings.Repeat("coalesce(null,", half) + "2" + strings.Repeat(")", half),
+	} {
+		if rs, err := run(s, text); err != nil || len(rs.Rows) != 1 {
+			t.Errorf("%.40q…: %v", text, err)
+		}
+	}
+}
+
+func TestErrorText(t *testing.T) {
+	_, err := Parse("select 1,\n  2 " + strings.Repeat("x", 200))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Parse("select 1,\n  2 2 " + strings.Repeat("x", 200))
+	want := "You have an error in your SQL syntax; check the manual that corresponds to your MySQL server version for the right syntax to use near '2 " +
+		strings.Repeat("x", 78) + "' at line 2"
+	var e *Error
+	if !errors.As(err, &e) || e.Message != want || e.State != "42000" {
+		t.Errorf("got %v\nwant %s", err, want)
+	}
+	if got := fmt.Sprint(e); !strings.HasPrefix(got, "1064 (42000): You") {
+		t.Errorf("Error() = %s", got)
+	}
+}
