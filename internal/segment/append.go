@@ -24,8 +24,9 @@ const (
 // Indexes must be consecutive and terms must not fall. If the first index is not behind the end of the log, the conflicting tail is cut
 // off first (durably). The slices of the batch are read only until Append returns.
 //
-// A full disk gives ErrNoSpace: nothing of the batch is in the log (a conflicting tail is cut off nevertheless), and it may be tried again. After any other failed write or
-// sync the log is poisoned: every later writing call returns that first error, and the only way on is to close the log and open it again.
+// A full disk gives ErrNoSpace: nothing of the batch is in the log (a conflicting tail is cut off nevertheless), and it may be tried
+// again. After any other failed write or sync the log is poisoned: every later writing call returns that first error, and the only
+// way on is to close the log and open it again.
 func (l *Log) Append(batch []Entry) ([]Location, error) {
 	if len(batch) == 0 {
 		return nil, nil
@@ -128,6 +129,13 @@ func (l *Log) write(batch []Entry, size int64, locs []Location) ([]Location, err
 	}
 	l.dirty = true
 	_, err := l.active.WritevAt(l.vecs, off)
+	if ahead > 0 && noSpace(err) { // the zeros are a luxury
+		if err := l.cutFile(off); err != nil {
+			return nil, l.fail(err)
+		}
+		l.dirty, l.zeroed = true, off+size
+		_, err = l.active.WritevAt(l.vecs[:len(l.vecs)-1], off)
+	}
 	clear(l.vecs) // the payloads are not ours to keep
 	if err != nil {
 		return nil, fmt.Errorf("append entry %d: %w", batch[0].Index, err)

@@ -37,6 +37,8 @@
 //     is left, which is a valid log; bytes that were cut off are never followed by new ones.
 //   - Drop the head (DropBefore): oldest first, and the folder is synced after each. Crash: some segments come back, without a hole.
 //   - ResetTo: a plan (file "reset") is written durably, then carried out, then removed durably. Crash: Open carries it out again.
+//   - Open: what a process that was killed left in the cache is made durable first (the folder's names, the last file), and the
+//     cache of the last file is dropped, so that nothing is built on what the disk does not have.
 //   - Full disk: what was written of the batch is cut off and the cut synced. The Log goes on when there is room.
 //
 // # Concurrency

@@ -372,6 +372,18 @@ func TestDiskFull(t *testing.T) {
 	wantEntries(t, l, want...)
 }
 
+// TestNoRoomForZeros: a batch that still fits is not refused for the zeros that would be written ahead of the next ones.
+func TestNoRoomForZeros(t *testing.T) {
+	fs := vfs.NewMem(1)
+	l, _ := mustOpen(t, fs, Options{})
+	fs.SetLimit(headerSize + 20000)
+	for i := uint64(1); i <= 10; i++ {
+		mustAppend(t, l, entry(i, 1, 1000))
+	}
+	wantEntries(t, l, entries(1, 10, 1, 1000)...)
+	wantEntries(t, func() *Log { l, _ := mustOpen(t, fs.Crash(0), Options{Committed: 10}); return l }(), entries(1, 10, 1, 1000)...)
+}
+
 func TestUnfinishedNewSegment(t *testing.T) {
 	for _, size := range []int{0, 8, 9, 40, 4095} {
 		fs, opt := base(t)
