@@ -1,0 +1,22 @@
+// Package server lets kingbus pose as a MySQL source: replicas, mysqlbinlog and
+// CDC clients log in, ask what they would ask a source, and pull the stream.
+//
+//	Server   accepts connections within limits, and keeps the list of sessions
+//	session  one client: commands and statements in, answers out
+//	dump     what follows COM_BINLOG_DUMP or COM_BINLOG_DUMP_GTID: finds the
+//	         place to start, refuses as a source refuses
+//	sender   the hot path of a dump: chunks of the stream to packets
+//
+// What a dump sends is what MySQL's sql/rpl_binlog_sender.cc sends for the same
+// files, byte for byte but for the server id; the tests hold it against real
+// servers. It differs where a node of kingbus knows less than a source does: a
+// source is always certain that coordinates which it does not have do not
+// exist. Error 1236 stops a replica for good, so here it is only for what is
+// certain; all else is error 1053, after a bounded wait: come back.
+//
+// Goroutines: Serve owns one per connection, and waits for all of them. A dump
+// has a second one, which reads what the client sends meanwhile; the dump waits
+// for it. Locks: Server.mu guards the list of sessions, session.mu what others
+// may know of a session; the latter is taken inside the former, never the other
+// way round.
+package server

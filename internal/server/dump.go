@@ -1,0 +1,438 @@
+package server
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"math"
+	"net"
+	"strings"
+	"time"
+
+	"kingbus/internal/binlog"
+	"kingbus/internal/gtid"
+	"kingbus/internal/segment"
+	"kingbus/internal/stream"
+	"kingbus/internal/wire"
+)
+
+// Texts of error 1236 (sql/rpl_binlog_sender.cc, share/messages_to_clients.txt,
+// wording of 8.0.26 and later): tools match on them.
+const (
+	textNoFile    = "Could not find first log file name in binary log index file"
+	textTooSmall  = "Client requested source to start replication from position < 4"
+	textTooLarge  = "Client requested source to start replication from position > file size"
+	textTruncated = "binlog truncated in the middle of event; consider out of disk space on source"
+	textBogus     = "bogus data in log event"
+	textExceeded  = "log event entry exceeded max_allowed_packet; Increase max_allowed_packet on source"
+	textSameUUID  = "A replica with the same server_uuid/server_id as this replica has connected to the source"
+)
+
+// maxPacketOfSource is what a source takes for the greatest event
+// (replica_max_allowed_packet at its default, and room for a header).
+const maxPacketOfSource = 1<<30 + binlog.HeaderSize
+
+// Why a dump ends, as the cause of its context.
+var (
+	errKicked     = fatal(textSameUUID)
+	errGone       = errors.New("the client is gone")
+	errKillQuery  = errors.New("KILL QUERY")
+	errKilled     = errors.New("KILL")
+	errComeBack   = errors.New("the replica is ahead of this node")
+	errShutdown   = errors.New("the server shuts down")
+	errNotSupport = fatal("MariaDB replicas are not supported yet")
+)
+
+// lastWords is how long a dump may take to tell its client how it ends.
+const lastWords = 2 * time.Second
+
+// dump answers a dump request until it ends; the connection is closed after it.
+// While it runs another goroutine reads the connection, which does not answer:
+// connectors send COM_PING to keep it alive, and a client that is gone shows
+// itself there.
+func (c *session) dump(ctx context.Context, req dumpRequest) {
+	s := c.server
+	s.count.dumps.Add(1)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	c.ws.SetTimeouts(0, 0)
+	c.ws.SplitSequence()
+	c.beginDump(req, cancel)
+	s.kick(c)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		c.watch(cancel)
+	}()
+	defer func() { // the watcher ends when the connection is closed
+		_ = c.ws.Close()
+		<-watched
+	}()
+
+	d := c.newSender(req)
+	c.log.Info("dump starts", "request", req.String(), "uuid", c.status().UUID)
+	err := c.stream(ctx, d)
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+		if errors.Is(err, context.Canceled) {
+			err = errShutdown
+		}
+	}
+	c.log.Info("dump ends", "cause", causeText(err), "file", d.file, "position", d.pos)
+	c.pc.finishWithin(lastWords)
+	c.farewell(d, err)
+}
+
+func causeText(err error) string {
+	if err == nil {
+		return "the end of the binlog"
+	}
+	return err.Error()
+}
+
+// watch reads what the client sends during the dump, until it is gone.
+func (c *session) watch(cancel context.CancelCauseFunc) {
+	for {
+		cmd, _, err := c.ws.ReadCommand(commandBuffer)
+		if err != nil || cmd == wire.ComQuit {
+			cancel(errGone)
+			_ = c.ws.Close() // ends a write that waits for the client
+			return
+		}
+	}
+}
+
+// farewell tells the client how the dump ended: EOF and other errors than 1236
+// mean "come back".
+func (c *session) farewell(d *sender, err error) {
+	var f *fatalError
+	var w *wire.Error
+	var corrupt *segment.CorruptError
+	var broken *net.OpError // the client took nothing for too long, or reset the connection
+	switch {
+	case errors.Is(err, errGone), errors.Is(err, errKilled), errors.As(err, &broken):
+		return
+	case err == nil, errors.Is(err, errKillQuery), errors.Is(err, errShutdown), errors.Is(err, stream.ErrClosed):
+		err = c.ws.WriteEOF(0x0002, 0)
+	case errors.As(err, &f):
+		if d.started {
+			errors.As(d.located(err), &f)
+		}
+		err = c.ws.WriteError(wire.Errorf(wire.ErSourceFatalReadingBinlog, "%s", f.text))
+	case errors.As(err, &w):
+		err = c.ws.WriteError(w)
+	case errors.Is(err, errComeBack), errors.Is(err, stream.ErrPurgedAway):
+		err = d.comeBack(c.server.cfg.Stream.Status())
+	case errors.As(err, &corrupt):
+		c.log.Error("the binlog on this node is damaged: its replicas are sent away", "file", corrupt.File, "offset", corrupt.Offset, "error", err)
+		err = c.ws.WriteError(wire.Errorf(wire.ErUnknown, "kingbus: the binlog on this node is damaged at %s:%d; connect to another node", d.file, d.pos))
+	default:
+		c.log.Error("a dump failed", "error", err, "file", d.file, "position", d.pos)
+		err = c.ws.WriteError(wire.Errorf(wire.ErUnknown, "kingbus: %v", err))
+	}
+	if err == nil {
+		err = c.ws.Flush()
+	}
+	if err != nil {
+		c.log.Debug("could not say how the dump ended", "error", err)
+	}
+}
+
+// newSender takes what the client has set before its request.
+func (c *session) newSender(req dumpRequest) *sender {
+	d := &sender{
+		conn: c.ws, report: c.report, req: req, serverID: c.server.cfg.Stream.Status().Identity.ServerID,
+		period: c.heartbeatPeriod(), v2: req.flags&flagHeartbeatV2 != 0 && c.isMySQL(), checksum: binlog.ChecksumNone,
+	}
+	switch v := c.eitherVariable("source_binlog_checksum", "master_binlog_checksum"); {
+	case v.IsNull():
+		d.undefined = true
+	case strings.EqualFold(v.Text(), "CRC32"):
+		d.checksum = binlog.ChecksumCRC32
+	}
+	return d
+}
+
+// heartbeatPeriod is what the client asked for, in nanoseconds; 0: none.
+func (c *session) heartbeatPeriod() time.Duration {
+	v := c.eitherVariable("source_heartbeat_period", "master_heartbeat_period")
+	ns, ok := v.Uint64()
+	if !ok {
+		ns = uint64(min(max(0, v.Float64()), 1<<62))
+	}
+	if ns == 0 {
+		return 0
+	}
+	return max(time.Duration(min(ns, math.MaxInt64/2)), minHeartbeat)
+}
+
+// isMySQL: MySQL's replicas name their uuid, MariaDB's never do, but a
+// capability. Alibaba's canal sets both towards everybody.
+func (c *session) isMySQL() bool {
+	return c.replicaUUID() != "" && c.sql.UserVariable("mariadb_slave_capability").IsNull()
+}
+
+func (c *session) isMariaDB() bool {
+	return c.replicaUUID() == "" && !c.sql.UserVariable("mariadb_slave_capability").IsNull()
+}
+
+// stream finds the place to start and sends from there.
+func (c *session) stream(ctx context.Context, d *sender) error {
+	if c.isMariaDB() {
+		return errNotSupport
+	}
+	if d.serverID == 0 { // the cluster has no identity yet
+		return errComeBack
+	}
+	r, err := c.seek(ctx, d)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if err := d.start(c.server.cfg.Stream, r); err != nil {
+		return err
+	}
+	return d.run(ctx, c.server.cfg.Stream, r)
+}
+
+// seek finds the reader for the request; while the replica is ahead of this node
+// it waits, for a bounded time.
+func (c *session) seek(ctx context.Context, d *sender) (Reader, error) {
+	s := c.server.cfg.Stream
+	timeout := time.NewTimer(c.server.cfg.CatchUp)
+	defer timeout.Stop()
+	for {
+		changed := s.Changed()
+		r, err := seekNow(s, d)
+		if !errors.Is(err, errComeBack) {
+			return r, err
+		}
+		select {
+		case <-changed:
+		case <-timeout.C:
+			return nil, err
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// seekNow is one attempt of seek. Only what is certain is fatal: errComeBack is
+// everything that may be right once this node has more of the stream.
+func seekNow(s Stream, d *sender) (Reader, error) {
+	if !d.req.gtidMode || d.req.file != "" {
+		return seekPosition(s, d, d.req.file)
+	}
+	r, err := seekGTID(s, d.req.have)
+	if err != nil || d.req.pos == binlog.MagicSize {
+		return r, err
+	}
+	// Nobody asks for a position without a file; a source takes it as one in the
+	// file that the set leads to.
+	file := r.Start().File
+	_ = r.Close()
+	return seekPosition(s, d, file)
+}
+
+// seekPosition finds the reader for the request's position in a file.
+func seekPosition(s Stream, d *sender, file string) (Reader, error) {
+	d.byPosition = true
+	r, err := s.SeekPosition(file, max(d.req.pos, binlog.MagicSize))
+	var inside *stream.PositionError
+	switch {
+	case errors.Is(err, stream.ErrNoFile):
+		return nil, fatal(textNoFile)
+	case errors.Is(err, stream.ErrNotYet):
+		return nil, errComeBack
+	case err == nil && d.req.pos < binlog.MagicSize:
+		_ = r.Close()
+		return nil, fatal(textTooSmall)
+	case errors.As(err, &inside):
+		return insideEvent(s, d, inside)
+	}
+	return r, err
+}
+
+// insideEvent refuses a position that is no boundary. A source only notices when
+// it reads there, so the beginning of the file goes out first; what it says then
+// depends on what the bytes there look like.
+func insideEvent(s Stream, d *sender, e *stream.PositionError) (Reader, error) {
+	for _, f := range s.Status().Files {
+		if f.Name != e.At.File {
+			continue
+		}
+		if e.At.Pos > f.Size {
+			return nil, fatal(textTooLarge)
+		}
+		d.misaligned, d.misread = textTruncated, f.Size
+	}
+	r, err := s.SeekPosition(e.At.File, e.Start)
+	if err != nil {
+		return nil, err
+	}
+	c, err := r.Next()
+	if err == nil && e.At.Pos-e.Start+binlog.HeaderSize <= uint64(len(c.Data)) {
+		const lengthAt = 9 // in an event's header
+		length := binary.LittleEndian.Uint32(c.Data[e.At.Pos-e.Start+lengthAt:])
+		switch {
+		case length < binlog.HeaderSize:
+			d.misaligned, d.misread = textBogus, e.At.Pos+binlog.HeaderSize
+		case length > maxPacketOfSource:
+			d.misaligned, d.misread = textExceeded, e.At.Pos+binlog.HeaderSize
+		}
+	}
+	_ = r.Close()
+	return s.SeekPosition(e.At.File, e.Start)
+}
+
+// seekGTID finds the reader for a set.
+func seekGTID(s Stream, have gtid.Set) (Reader, error) {
+	st := s.Status()
+	if mode := st.Source.Variables["gtid_mode"]; mode != "" && !strings.EqualFold(mode, "ON") {
+		return nil, fatal("The replication sender thread cannot start in AUTO_POSITION mode: this server has GTID_MODE = %.192s instead of ON.", mode)
+	}
+	r, err := s.SeekGTID(have)
+	var purged *stream.PurgedError
+	switch {
+	case errors.As(err, &purged):
+		return nil, fatal("%s", purgedText(have, purged.Missing))
+	case errors.Is(err, stream.ErrNotYet):
+		return nil, errComeBack
+	case err != nil:
+		return nil, err
+	}
+	if !ahead(have, st).IsEmpty() {
+		_ = r.Close()
+		return nil, errComeBack
+	}
+	return r, nil
+}
+
+// ahead returns the transactions that the replica has and this node has not, of
+// the servers that the stream has followed. Others are the replica's own
+// business.
+func ahead(have gtid.Set, st stream.Status) gtid.Set {
+	var out gtid.Set
+	for _, text := range st.Followed {
+		if u, err := gtid.ParseUUID(text); err == nil {
+			out.AddSet(have.FilterUUID(u).Subtract(st.Executed))
+		}
+	}
+	return out
+}
+
+// start sends what comes before the first chunk: the fake ROTATE, and the
+// beginning of the file where the first chunk is not it.
+func (d *sender) start(s Stream, r Reader) error {
+	start := r.Start()
+	d.started = true
+	if err := d.enter(stream.Coordinates{File: start.File, Pos: d.req.pos}); err != nil {
+		return err
+	}
+	d.last, d.lastFile, d.pos = binlog.MagicSize, d.file, start.Pos
+	if !d.byPosition {
+		return d.startGTID(s, r)
+	}
+	if start.Pos == binlog.MagicSize && d.misaligned == "" {
+		return nil
+	}
+	format, previous, err := head(r)
+	if err != nil {
+		return err
+	}
+	d.last += uint64(len(format))
+	d.pos = d.last
+	if err := d.format(format, true); err != nil {
+		return err
+	}
+	if d.req.gtidMode {
+		d.last += uint64(len(previous)) // a source reads it to see whether it is there
+	}
+	d.pos = start.Pos
+	if d.misaligned != "" {
+		d.pos = d.misread
+		return fatal("%s", d.misaligned)
+	}
+	return nil
+}
+
+// startGTID sends the beginning of the file, if the reader begins behind it, and
+// notes that the replica has to hear of what that passed over.
+func (d *sender) startGTID(s Stream, r Reader) error {
+	start := r.Start()
+	first, err := s.SeekPosition(start.File, binlog.MagicSize)
+	if err != nil {
+		return err
+	}
+	defer first.Close()
+	if d.clearCreated, err = skipsFirst(first, d.req.have); err != nil {
+		return err
+	}
+	if start.Pos == binlog.MagicSize {
+		return nil
+	}
+	format, previous, err := r.Head()
+	if err != nil {
+		return err
+	}
+	d.last += uint64(len(format))
+	if err := d.format(format, true); err != nil {
+		return err
+	}
+	if len(previous) > 0 {
+		d.last += uint64(len(previous))
+		if err := d.write(uint64(len(previous)), previous); err != nil {
+			return err
+		}
+	}
+	if start.Pos > binlog.MagicSize+uint64(len(format)+len(previous)) {
+		d.skippedTo = start.Pos
+	}
+	return nil
+}
+
+// head returns the FDE of the reader's file, also if the reader begins with it.
+func head(r Reader) (format, previous []byte, err error) {
+	if r.Start().Pos > binlog.MagicSize {
+		return r.Head()
+	}
+	c, err := r.Next()
+	if err != nil {
+		return nil, nil, err
+	}
+	h, err := binlog.ParseHeader(c.Data)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c.Data[:min(int(h.Length), len(c.Data))], nil, nil
+}
+
+// comeBack sends the replica away without stopping it. A replica counts the
+// attempts to reconnect that brought no event (SOURCE_RETRY_COUNT, 10 by default
+// since 8.4) and then stops for good, so it gets one first: the fake ROTATE that
+// any dump begins with.
+func (d *sender) comeBack(st stream.Status) error {
+	at := stream.Coordinates{File: d.req.file, Pos: d.req.pos}
+	if at.File == "" {
+		at = stream.Coordinates{File: st.End.File, Pos: binlog.MagicSize}
+	}
+	if !d.started && binlog.ValidName(at.File) == nil && at.Pos >= binlog.MagicSize {
+		if err := d.enter(at); err != nil {
+			return err
+		}
+	}
+	text := "kingbus: this node does not have yet what the replica asks for; come back"
+	if st.End.File == "" {
+		text = "kingbus: nothing was received from the source yet; come back"
+	}
+	return d.conn.WriteError(wire.Errorf(wire.ErServerShutdown, "%s", text))
+}
+
+// purgedText is ER_SERVER_SOURCE_HAS_PURGED_REQUIRED_GTIDS with its details,
+// which are left out if the text would be cut.
+func purgedText(have, missing gtid.Set) string {
+	oneLine := func(s gtid.Set) string { return strings.ReplaceAll(s.String(), "\n", "") }
+	const start = "Cannot replicate because the source purged required binary logs. Replicate the missing transactions from elsewhere, " +
+		"or provision a new replica from backup. Consider increasing the source's binary log expiration period. "
+	return start + "The GTID set sent by the replica is '" + oneLine(have) + "', and the missing transactions are '" + oneLine(missing) + "'"
+}

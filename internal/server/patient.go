@@ -1,0 +1,65 @@
+package server
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// patientConn is a socket whose writes time out only when the peer takes
+// nothing at all for a while: a replica that reads slowly may go on, one that
+// hangs may not. It stands below TLS and framing, where a write that was broken
+// off can be continued.
+type patientConn struct {
+	net.Conn
+	patience time.Duration
+
+	mu    sync.Mutex
+	hurry bool // the deadline stands, and moves no more
+}
+
+func newPatientConn(nc net.Conn, patience time.Duration) *patientConn {
+	return &patientConn{Conn: nc, patience: patience}
+}
+
+// Write implements net.Conn.
+func (c *patientConn) Write(p []byte) (int, error) {
+	total := 0
+	for {
+		c.extend()
+		n, err := c.Conn.Write(p[total:])
+		total += n
+		if err == nil || n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) || c.hurried() {
+			return total, err
+		}
+	}
+}
+
+func (c *patientConn) extend() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.hurry {
+		_ = c.SetWriteDeadline(time.Now().Add(c.patience)) // fails on a closed socket, as the write will
+	}
+}
+
+func (c *patientConn) hurried() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.hurry
+}
+
+// finishWithin leaves this much time for all further writes together.
+func (c *patientConn) finishWithin(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.hurry {
+		c.hurry = true
+		_ = c.SetWriteDeadline(time.Now().Add(d))
+	}
+}
+
+// SetDeadline implements net.Conn; writes keep their own deadline.
+func (c *patientConn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }

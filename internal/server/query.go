@@ -1,0 +1,124 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"kingbus/internal/sql"
+	"kingbus/internal/wire"
+)
+
+// query answers COM_QUERY. Whatever the statement, the session lives on.
+func (c *session) query(text string) error {
+	c.server.count.queries.Add(1)
+	c.setState("Query", clip(text, 1024))
+	st, err := sql.Parse(text)
+	var rs *sql.ResultSet
+	if err == nil {
+		rs, err = c.execute(st)
+	}
+	if show, ok := st.(*sql.Show); !ok || !aboutDiagnostics(show.What) {
+		c.sql.Record(err)
+	}
+	if err != nil || rs == nil {
+		return c.answer(c.notYet(err))
+	}
+	return c.rows(rs)
+}
+
+// notYet: before a source was seen nobody knows its gtid_mode, and both answers
+// would stop replicas of the other mode for good. Any other error makes them
+// come back.
+func (c *session) notYet(err error) error {
+	var e *sql.Error
+	if errors.As(err, &e) && e.Code == sql.CodeUnknownVariable && strings.Contains(strings.ToLower(e.Message), "'gtid_mode'") &&
+		c.server.cfg.Stream.Status().Source.UUID == "" {
+		return wire.Errorf(wire.ErServerShutdown, "kingbus: nothing was received from the source yet; come back")
+	}
+	return err
+}
+
+func aboutDiagnostics(what sql.ShowWhat) bool {
+	switch what {
+	case sql.ShowWarnings, sql.ShowErrors, sql.ShowCountWarnings, sql.ShowCountErrors:
+		return true
+	}
+	return false
+}
+
+// execute runs a statement; a nil result is OK without rows.
+func (c *session) execute(st sql.Statement) (*sql.ResultSet, error) {
+	switch st := st.(type) {
+	case *sql.Empty, *sql.Transaction:
+		return nil, nil
+	case *sql.Select:
+		return c.sql.Select(st)
+	case *sql.Do:
+		return nil, c.sql.Do(st)
+	case *sql.Set:
+		return nil, c.sql.Set(st)
+	case *sql.Use:
+		return nil, c.use(st.Database)
+	case *sql.Kill:
+		id, err := c.sql.Eval(st.ID)
+		if err != nil {
+			return nil, err
+		}
+		n, ok := id.Uint64()
+		if !ok {
+			return nil, wire.Errorf(wire.ErNoSuchThread, "Unknown thread id: %s", clip(id.String(), 64))
+		}
+		return nil, c.killOther(n, st.Query)
+	case *sql.Show:
+		return c.show(st)
+	case *sql.Flush:
+		return nil, wire.Errorf(wire.ErSpecificAccessDenied, "Access denied; you need (at least one of) the RELOAD privilege(s) for this operation")
+	case *sql.Unsupported:
+		return nil, notSupported(st.Verb)
+	}
+	return nil, notSupported(fmt.Sprintf("%T", st))
+}
+
+func notSupported(what string) error {
+	return wire.Errorf(wire.ErNotSupportedYet, "kingbus is not a database server and does not support %s", clip(what, 64))
+}
+
+// rows writes a result set.
+func (c *session) rows(rs *sql.ResultSet) error {
+	columns := make([]wire.Column, len(rs.Columns))
+	for i, col := range rs.Columns {
+		columns[i] = wireColumn(col)
+	}
+	w, err := c.ws.TextResult(columns)
+	if err != nil {
+		return err
+	}
+	values := make([]any, len(columns))
+	for _, row := range rs.Rows {
+		for i, v := range row {
+			values[i] = nil
+			if !v.IsNull() {
+				values[i] = v.Text()
+			}
+		}
+		if err := w.Row(values...); err != nil {
+			return err
+		}
+	}
+	return w.End(wire.StatusAutocommit, 0)
+}
+
+func wireColumn(c sql.Column) wire.Column {
+	out := wire.Column{Name: c.Name, Charset: c.Charset, Length: c.Length, Type: byte(c.Type), Decimals: c.Decimals}
+	if !c.Nullable {
+		out.Flags |= wire.FlagNotNull
+	}
+	if c.Unsigned {
+		out.Flags |= wire.FlagUnsigned
+	}
+	if c.Binary() {
+		out.Flags |= wire.FlagBinary
+	}
+	return out
+}

@@ -1,0 +1,106 @@
+package server
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"net"
+	"strings"
+	"testing"
+
+	"kingbus/internal/binlog"
+	"kingbus/internal/gtid"
+	"kingbus/internal/wire"
+)
+
+// dumpPayload builds COM_BINLOG_DUMP.
+func dumpPayload(file string, pos uint32, flags uint16, serverID uint32) []byte {
+	le := binary.LittleEndian
+	p := le.AppendUint32([]byte{wire.ComBinlogDump}, pos)
+	p = le.AppendUint16(p, flags)
+	p = le.AppendUint32(p, serverID)
+	return append(p, file...)
+}
+
+// dumpGTIDPayload builds COM_BINLOG_DUMP_GTID.
+func dumpGTIDPayload(file string, pos uint64, flags uint16, serverID uint32, set []byte) []byte {
+	le := binary.LittleEndian
+	p := le.AppendUint16([]byte{wire.ComBinlogDumpGTID}, flags)
+	p = le.AppendUint32(p, serverID)
+	p = le.AppendUint32(p, uint32(len(file)))
+	p = append(p, file...)
+	p = le.AppendUint64(p, pos)
+	p = le.AppendUint32(p, uint32(len(set)))
+	return append(p, set...)
+}
+
+func encodeSet(t testing.TB, text string) []byte { return mustSet(t, text).AppendBinary(nil) }
+
+func mustSet(t testing.TB, text string) gtid.Set {
+	t.Helper()
+	s, err := gtid.ParseSet(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// transcript is what a server sends for a dump request, a line per packet, with
+// what differs between a source and kingbus left out: the server id (and the
+// checksum that covers it) of events that are in no file.
+type transcript struct {
+	lines []string
+	full  [][]byte // the events
+}
+
+// recordDump sends the request and reads until the dump ends, or until stop.
+func recordDump(t *testing.T, c *wire.Client, payload []byte, stop func(binlog.Header) bool) transcript {
+	t.Helper()
+	if err := c.Command(payload); err != nil {
+		t.Fatal(err)
+	}
+	var tr transcript
+	for {
+		p, err := c.Conn().ReadPacket(64 << 20)
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
+			tr.lines = append(tr.lines, "closed")
+			return tr
+		case err != nil:
+			t.Fatalf("read: %v, after %d packets: %s", err, len(tr.lines), strings.Join(tr.lines, "\n"))
+		case wire.IsError(p):
+			tr.lines = append(tr.lines, wire.ParseError(p).Error())
+			continue
+		case wire.IsEOF(p):
+			tr.lines = append(tr.lines, "EOF "+hex.EncodeToString(p))
+			continue
+		case len(p) < 1+binlog.HeaderSize || p[0] != 0:
+			t.Fatalf("not an event: %x", p)
+		}
+		ev := append([]byte(nil), p[1:]...)
+		h, err := binlog.ParseHeader(ev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr.full = append(tr.full, ev)
+		tr.lines = append(tr.lines, describe(h, ev))
+		if stop != nil && stop(h) {
+			_ = c.Close()
+			return tr
+		}
+	}
+}
+
+func describe(h binlog.Header, ev []byte) string {
+	if h.Type.IsHeartbeat() || h.Artificial() {
+		sum := "no checksum"
+		if binlog.VerifyChecksum(ev) {
+			ev, sum = ev[:len(ev)-4], "checksum"
+		}
+		return fmt.Sprintf("%v ts=%d lp=%d flags=%#x %q %s", h.Type, h.Timestamp, h.LogPos, h.Flags, ev[binlog.HeaderSize:], sum)
+	}
+	return fmt.Sprintf("%v ts=%d len=%d lp=%d flags=%#x crc of all=%08x", h.Type, h.Timestamp, h.Length, h.LogPos, h.Flags, crc32.ChecksumIEEE(ev))
+}

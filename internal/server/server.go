@@ -1,0 +1,312 @@
+package server
+
+import (
+	"context"
+	"crypto/rsa"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"kingbus/internal/sql"
+	"kingbus/internal/wire"
+)
+
+// Config says what is served, to whom, and within which limits.
+type Config struct {
+	Stream   Stream
+	Accounts wire.Accounts
+	// TLS is offered if it is set; RSAKey decrypts the passwords of clients
+	// without TLS. See package keys.
+	TLS    *tls.Config
+	RSAKey *rsa.PrivateKey
+	// RequireTLS refuses clients without TLS.
+	RequireTLS bool
+	// AllowNative lets clients that know nothing else use mysql_native_password,
+	// if their account has a verifier for it.
+	AllowNative bool
+
+	// Hostname and Port are what @@hostname and @@port say.
+	Hostname string
+	Port     uint16
+
+	MaxConnections   int           // 1024 if 0; more are refused with error 1040
+	HandshakeTimeout time.Duration // from accept to the end of the login; 10 s if 0
+	IdleTimeout      time.Duration // of a session between commands; 8 h if 0, MySQL's wait_timeout
+	// WriteTimeout is how long a client may take nothing at all before it is
+	// dropped; 60 s if 0, MySQL's net_write_timeout.
+	WriteTimeout time.Duration
+	MaxPacket    int // bytes of a command; 16 MiB if 0
+	// CatchUp is how long a replica that is ahead of this node is held before it
+	// is sent away to come back; 5 s if 0.
+	CatchUp time.Duration
+
+	Log *slog.Logger     // nil: no logs
+	Now func() time.Time // nil: time.Now
+}
+
+const (
+	defaultMaxConnections   = 1024
+	defaultHandshakeTimeout = 10 * time.Second
+	defaultIdleTimeout      = 8 * time.Hour
+	defaultWriteTimeout     = 60 * time.Second
+	defaultMaxPacket        = 16 << 20
+	defaultCatchUp          = 5 * time.Second
+	// maxRejecting bounds those who are being told that there are too many.
+	maxRejecting = 64
+	// firstVersion is the server version of greetings before a source was seen.
+	firstVersion = "8.4.0-kingbus"
+)
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Stream == nil || c.Accounts == nil {
+		return c, errors.New("server: a stream and accounts are needed")
+	}
+	set := func(d *time.Duration, def time.Duration) {
+		if *d <= 0 {
+			*d = def
+		}
+	}
+	set(&c.HandshakeTimeout, defaultHandshakeTimeout)
+	set(&c.IdleTimeout, defaultIdleTimeout)
+	set(&c.WriteTimeout, defaultWriteTimeout)
+	set(&c.CatchUp, defaultCatchUp)
+	if c.MaxConnections <= 0 {
+		c.MaxConnections = defaultMaxConnections
+	}
+	if c.MaxPacket <= 0 {
+		c.MaxPacket = defaultMaxPacket
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c, nil
+}
+
+// Server poses as a source. Its methods may be called concurrently.
+type Server struct {
+	cfg      Config
+	log      *slog.Logger
+	acceptor *wire.Acceptor
+	started  time.Time
+
+	ctx    context.Context // done when the server closes
+	cancel context.CancelFunc
+
+	mu struct {
+		sync.Mutex
+		closed    bool
+		listeners map[net.Listener]struct{}
+		conns     int // open connections, those that have not logged in included
+		rejecting int
+		sessions  map[uint32]*session
+
+		variables   *sql.Variables // of new sessions, nil before the first one
+		variablesOf uint64         // the epoch that they are from
+	}
+	wg    sync.WaitGroup // of connections
+	count counters
+}
+
+// counters are what Counters returns; they only grow.
+type counters struct {
+	connections, refused, failedLogins, dumps, events, bytes, queries atomic.Uint64
+}
+
+// Counters count since the server was made.
+type Counters struct {
+	Connections  uint64 // accepted, whatever became of them
+	Refused      uint64 // because there were too many
+	FailedLogins uint64
+	Dumps        uint64 // dump requests, refused ones included
+	Events       uint64 // sent, artificial ones and heartbeats included
+	Bytes        uint64 // of these events
+	Queries      uint64 // statements
+	Open         int    // connections open now
+}
+
+// Counters returns the present counts.
+func (s *Server) Counters() Counters {
+	s.mu.Lock()
+	open := s.mu.conns
+	s.mu.Unlock()
+	c := &s.count
+	return Counters{
+		Connections: c.connections.Load(), Refused: c.refused.Load(), FailedLogins: c.failedLogins.Load(),
+		Dumps: c.dumps.Load(), Events: c.events.Load(), Bytes: c.bytes.Load(), Queries: c.queries.Load(), Open: open,
+	}
+}
+
+// New checks the configuration. The server does nothing before Serve.
+func New(cfg Config) (*Server, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, log: cfg.Log, started: cfg.Now()}
+	s.mu.listeners = map[net.Listener]struct{}{}
+	s.mu.sessions = map[uint32]*session{}
+	s.acceptor, err = wire.NewAcceptor(wire.AcceptorConfig{
+		Version: firstVersion, VersionNow: s.version, Accounts: cfg.Accounts, TLS: cfg.TLS, RSAKey: cfg.RSAKey,
+		RequireTLS: cfg.RequireTLS, AllowNative: cfg.AllowNative, HandshakeTimeout: cfg.HandshakeTimeout,
+		ReadBuffer: commandBuffer, WriteBuffer: idleBuffer,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// version is what greetings say: the source's, so that clients draw the same
+// conclusions as they would from it.
+func (s *Server) version() string {
+	v := s.cfg.Stream.Status().Source.Version
+	if v == "" || v[0] < '0' || v[0] > '9' {
+		return firstVersion
+	}
+	return v
+}
+
+// ErrClosed is returned by Serve after Close.
+var ErrClosed = errors.New("server: closed")
+
+// Serve accepts connections until ctx is done, the server is closed, or the
+// listener fails, and returns when all its connections have ended. It closes l.
+// Its error is nil after ctx and ErrClosed after Close.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	defer l.Close()
+	s.mu.Lock()
+	if s.mu.closed {
+		s.mu.Unlock()
+		return ErrClosed
+	}
+	s.mu.listeners[l] = struct{}{}
+	s.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stopServer := context.AfterFunc(s.ctx, cancel)
+	defer stopServer()
+	stopListener := context.AfterFunc(ctx, func() { _ = l.Close() })
+	defer stopListener()
+
+	var mine sync.WaitGroup
+	err := s.acceptLoop(ctx, l, &mine)
+	cancel()
+	mine.Wait()
+	s.mu.Lock()
+	delete(s.mu.listeners, l)
+	s.mu.Unlock()
+	if s.ctx.Err() != nil {
+		return ErrClosed
+	}
+	return err
+}
+
+// acceptLoop backs off while the process is out of files or memory: both pass.
+func (s *Server) acceptLoop(ctx context.Context, l net.Listener, mine *sync.WaitGroup) error {
+	const maxPause = time.Second
+	pause := 5 * time.Millisecond
+	for {
+		nc, err := l.Accept()
+		if ctx.Err() != nil {
+			if err == nil {
+				_ = nc.Close()
+			}
+			return nil
+		}
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return fmt.Errorf("server: accept: %w", err)
+			}
+			s.log.Warn("cannot accept a connection; trying again", "error", err)
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+			}
+			pause = min(2*pause, maxPause)
+			continue
+		}
+		pause = 5 * time.Millisecond
+		s.count.connections.Add(1)
+		s.admit(ctx, nc, mine)
+	}
+}
+
+// admit starts a goroutine for the connection, if it may come in.
+func (s *Server) admit(ctx context.Context, nc net.Conn, mine *sync.WaitGroup) {
+	s.mu.Lock()
+	full := s.mu.conns >= s.cfg.MaxConnections
+	switch {
+	case s.mu.closed, full && s.mu.rejecting >= maxRejecting:
+		s.mu.Unlock()
+		s.count.refused.Add(1)
+		_ = nc.Close()
+		return
+	case full:
+		s.mu.rejecting++
+	default:
+		s.mu.conns++
+	}
+	s.wg.Add(1) // under the lock, so that it cannot come after Close's Wait
+	s.mu.Unlock()
+	mine.Go(func() {
+		defer s.wg.Done()
+		if full {
+			s.count.refused.Add(1)
+			wire.Reject(nc, wire.Errorf(wire.ErConCount, "Too many connections"))
+		} else {
+			s.handle(ctx, nc)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if full {
+			s.mu.rejecting--
+		} else {
+			s.mu.conns--
+		}
+	})
+}
+
+// handle takes one connection from login to its end.
+func (s *Server) handle(ctx context.Context, nc net.Conn) {
+	pc := newPatientConn(nc, s.cfg.WriteTimeout)
+	defer pc.Close()
+	ws, err := s.acceptor.Accept(ctx, pc)
+	if err != nil {
+		if ctx.Err() == nil {
+			s.count.failedLogins.Add(1)
+			s.log.Info("login failed", "from", nc.RemoteAddr().String(), "error", err)
+		}
+		return
+	}
+	defer ws.Close()
+	c := newSession(s, ws, pc)
+	s.mu.Lock()
+	s.mu.sessions[ws.ID] = c
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.mu.sessions, ws.ID)
+		s.mu.Unlock()
+	}()
+	c.run(ctx)
+}
+
+// Close ends all sessions and waits for them: dumps end with EOF, as those of a
+// MySQL server that is shut down. It is idempotent.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	s.mu.closed = true
+	s.mu.Unlock()
+	s.cancel()
+	s.wg.Wait()
+	return nil
+}

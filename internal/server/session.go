@@ -1,0 +1,294 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"kingbus/internal/gtid"
+	"kingbus/internal/sql"
+	"kingbus/internal/wire"
+)
+
+// session is one client that has logged in. Its goroutine owns everything but mu.
+type session struct {
+	server *Server
+	ws     *wire.Session
+	pc     *patientConn
+	log    *slog.Logger
+	sql    *sql.Session
+	db     string
+	since  time.Time
+
+	mu struct {
+		sync.Mutex
+		command  string // for SHOW PROCESSLIST: "Sleep", "Query", "Binlog Dump" …
+		changed  time.Time
+		info     string // the statement that runs
+		closing  bool   // the server shuts down, or the session was killed
+		reg      *registration
+		dump     *dumpRequest            // not nil while it dumps
+		uuid     string                  // of the replica, set with dump
+		stop     context.CancelCauseFunc // ends the dump
+		sent     progress
+		dumpFrom time.Time
+		period   time.Duration // of heartbeats
+	}
+}
+
+func newSession(s *Server, ws *wire.Session, pc *patientConn) *session {
+	c := &session{server: s, ws: ws, pc: pc, since: s.cfg.Now(), db: ws.Database}
+	c.log = s.log.With("session", ws.ID, "user", ws.User, "from", pc.RemoteAddr().String())
+	c.sql = sql.NewSession(c, s.variables())
+	c.sql.SetCharset(uint16(ws.Collation))
+	c.setState("Sleep", "")
+	return c
+}
+
+// run answers commands until the client leaves, breaks the protocol, or ctx is
+// done.
+func (c *session) run(ctx context.Context) {
+	c.ws.SetTimeouts(c.server.cfg.IdleTimeout, 0)
+	stop := context.AfterFunc(ctx, c.interrupt)
+	defer stop()
+	for {
+		c.setState("Sleep", "")
+		cmd, payload, err := c.ws.ReadCommand(c.server.cfg.MaxPacket)
+		if err != nil {
+			c.readFailed(err)
+			return
+		}
+		again, err := c.command(ctx, cmd, payload)
+		if err == nil && again {
+			err = c.ws.Flush()
+		}
+		if err != nil {
+			c.log.Debug("session ends", "error", err)
+		}
+		if err != nil || !again {
+			return
+		}
+	}
+}
+
+// readFailed says what MySQL says where the client may still listen.
+func (c *session) readFailed(err error) {
+	var large *wire.TooLargeError
+	var answer *wire.Error
+	switch {
+	case err == io.EOF, errors.Is(err, net.ErrClosed):
+		return
+	case errors.As(err, &large):
+		answer = wire.TooLarge()
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		answer = wire.Errorf(wire.ErClientInteractionTimeout, "The client was disconnected by the server because of inactivity. See wait_timeout and interactive_timeout for configuring this behavior.")
+	case errors.Is(err, wire.ErrMalformed):
+		answer = errMalformedPacket
+	}
+	c.log.Debug("session ends", "error", err)
+	if answer != nil && c.ws.WriteError(answer) == nil {
+		c.pc.finishWithin(lastWords)
+		_ = c.ws.Flush() // the session ends either way
+	}
+}
+
+// interrupt ends the session from outside: at once, but for a dump, which is
+// about to notice and has something to say.
+func (c *session) interrupt() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.closing = true
+	if c.mu.dump != nil {
+		c.pc.finishWithin(lastWords)
+		return
+	}
+	_ = c.ws.Close()
+}
+
+// kill is KILL from another session. MySQL ends a killed dump without a word,
+// and one whose query was killed with EOF.
+func (c *session) kill(query bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.mu.stop != nil && query:
+		c.mu.stop(errKillQuery)
+	case c.mu.stop != nil:
+		c.mu.stop(errKilled)
+		_ = c.ws.Close()
+	case !query:
+		c.mu.closing = true
+		_ = c.ws.Close()
+	}
+}
+
+func (c *session) setState(command, info string) {
+	now := c.server.cfg.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.command, c.mu.info, c.mu.changed = command, info, now
+}
+
+// command answers one command; again is false if the session ends with it. The
+// error is that of the connection.
+func (c *session) command(ctx context.Context, cmd byte, payload []byte) (again bool, err error) {
+	switch cmd {
+	case wire.ComQuit:
+		return false, nil
+	case wire.ComPing:
+		return true, c.ws.WriteOK(wire.OK{Status: wire.StatusAutocommit})
+	case wire.ComQuery:
+		return true, c.query(string(payload))
+	case wire.ComInitDB:
+		return true, c.answer(c.use(string(payload)))
+	case wire.ComFieldList:
+		table := fileName(payload)
+		return true, c.ws.WriteError(wire.Errorf(wire.ErNoSuchTable, "Table '%s.%s' doesn't exist", c.db, clip(table, 64)))
+	case wire.ComStatistics:
+		return true, c.ws.WritePacket([]byte(c.server.statistics()))
+	case wire.ComSetOption:
+		if len(payload) != 2 || binary.LittleEndian.Uint16(payload) > 1 {
+			return true, c.ws.WriteError(wire.Errorf(wire.ErUnknownCom, "Unknown command"))
+		}
+		return true, c.ws.WriteEOF(wire.StatusAutocommit, 0)
+	case wire.ComProcessKill:
+		if len(payload) != 4 {
+			return true, c.ws.WriteError(errMalformedPacket)
+		}
+		return true, c.answer(c.killOther(uint64(binary.LittleEndian.Uint32(payload)), false))
+	case wire.ComResetConnection:
+		c.sql.Reset()
+		return true, c.ws.WriteOK(wire.OK{Status: wire.StatusAutocommit})
+	case wire.ComStmtPrepare:
+		const unsupportedPS = 1295
+		return true, c.ws.WriteError(wire.Errorf(unsupportedPS, "This command is not supported in the prepared statement protocol yet"))
+	case wire.ComStmtClose, wire.ComStmtSendLongData: // never answered
+		return true, nil
+	case wire.ComStmtExecute, wire.ComStmtReset, wire.ComStmtFetch:
+		id, _ := wire.ExecuteStatement(payload)
+		return true, c.ws.WriteError(wire.Errorf(wire.ErUnknownStmtHandler, "Unknown prepared statement handler (%d) given to mysqld_stmt_execute", id))
+	case wire.ComRegisterReplica:
+		reg, refusal := parseRegister(payload)
+		if refusal != nil {
+			return true, c.ws.WriteError(refusal)
+		}
+		c.mu.Lock()
+		c.mu.reg = &reg
+		c.mu.Unlock()
+		return true, c.ws.WriteOK(wire.OK{Status: wire.StatusAutocommit})
+	case wire.ComBinlogDump:
+		req, refusal := parseDump(payload)
+		return c.dumpOrRefuse(ctx, req, refusal)
+	case wire.ComBinlogDumpGTID:
+		req, refusal := parseDumpGTID(payload)
+		return c.dumpOrRefuse(ctx, req, refusal)
+	}
+	return true, c.ws.WriteError(wire.Errorf(wire.ErUnknownCom, "Unknown command"))
+}
+
+// dumpOrRefuse: whatever becomes of a dump, the connection ends with it.
+func (c *session) dumpOrRefuse(ctx context.Context, req dumpRequest, refusal *wire.Error) (bool, error) {
+	if refusal == nil {
+		c.dump(ctx, req)
+		return false, nil
+	}
+	if err := c.ws.WriteError(refusal); err != nil {
+		return false, err
+	}
+	return false, c.ws.Flush()
+}
+
+// answer writes OK or the error.
+func (c *session) answer(err error) error {
+	if err == nil {
+		return c.ws.WriteOK(wire.OK{Status: wire.StatusAutocommit})
+	}
+	return c.ws.WriteError(asWireError(err))
+}
+
+func asWireError(err error) *wire.Error {
+	var w *wire.Error
+	var q *sql.Error
+	switch {
+	case errors.As(err, &w):
+		return w
+	case errors.As(err, &q):
+		return &wire.Error{Code: q.Code, State: q.State, Message: q.Message}
+	}
+	return wire.Errorf(wire.ErUnknown, "kingbus: %v", err)
+}
+
+// use changes the default database; there are only those that every server has.
+func (c *session) use(name string) error {
+	for _, known := range databases {
+		if name == known {
+			c.db = name
+			return nil
+		}
+	}
+	return wire.Errorf(wire.ErBadDB, "Unknown database '%s'", clip(name, 64))
+}
+
+func clip(s string, n int) string { return s[:min(len(s), n)] }
+
+// killOther is KILL and COM_PROCESS_KILL.
+func (c *session) killOther(id uint64, query bool) error {
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	other := c.server.mu.sessions[uint32(id)]
+	if id != uint64(uint32(id)) || other == nil {
+		return wire.Errorf(wire.ErNoSuchThread, "Unknown thread id: %d", id)
+	}
+	if other.ws.User != c.ws.User {
+		return wire.Errorf(wire.ErKillDenied, "You are not owner of thread %d", id)
+	}
+	if other == c && !query {
+		return wire.Errorf(wire.ErQueryInterrupted, "Query execution was interrupted")
+	}
+	other.kill(query)
+	return nil
+}
+
+// The methods that make a session the Env of its statements.
+
+func (c *session) Now() time.Time       { return c.server.cfg.Now() }
+func (c *session) ConnectionID() uint32 { return c.ws.ID }
+func (c *session) User() string         { return c.ws.User + "@" + c.ws.Host }
+func (c *session) CurrentUser() string  { return c.ws.User + "@%" }
+func (c *session) Database() string     { return c.db }
+func (c *session) UUID() string {
+	var u gtid.UUID
+	_, _ = rand.Read(u[:])                      // never fails
+	u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80 // version 4
+	return u.String()
+}
+
+// eitherVariable is a user variable that has an old name too; MySQL looks at the
+// new one first.
+func (c *session) eitherVariable(name, old string) sql.Value {
+	if v := c.sql.UserVariable(name); !v.IsNull() {
+		return v
+	}
+	return c.sql.UserVariable(old)
+}
+
+// replicaUUID is what the client calls itself, "" if it does not.
+func (c *session) replicaUUID() string {
+	return clip(c.eitherVariable("replica_uuid", "slave_uuid").Text(), 36)
+}
+
+// statistics is the answer to COM_STATISTICS.
+func (s *Server) statistics() string {
+	up := max(1, int(s.cfg.Now().Sub(s.started).Seconds()))
+	n := s.Counters()
+	return fmt.Sprintf("Uptime: %d  Threads: %d  Questions: %d  Slow queries: 0  Opens: 0  Flush tables: 0  Open tables: 0  Queries per second avg: %.3f",
+		up, n.Open, n.Queries, float64(n.Queries)/float64(up))
+}

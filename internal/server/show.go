@@ -1,0 +1,185 @@
+package server
+
+import (
+	"strings"
+
+	"kingbus/internal/sql"
+	"kingbus/internal/wire"
+)
+
+// databases are those that SHOW DATABASES lists and USE takes. They are empty.
+var databases = [...]string{"information_schema", "mysql", "performance_schema", "sys"}
+
+// show answers SHOW. Columns are those of protocol.md B6; statements spelled
+// with MASTER and SLAVE get the columns in those words.
+func (c *session) show(st *sql.Show) (*sql.ResultSet, error) {
+	switch st.What {
+	case sql.ShowVariables:
+		return c.sql.ShowVariables(st)
+	case sql.ShowStatus:
+		status, err := c.statusVariables()
+		if err != nil {
+			return nil, err
+		}
+		return c.sql.ShowStatus(status, st)
+	case sql.ShowWarnings, sql.ShowErrors, sql.ShowCountWarnings, sql.ShowCountErrors:
+		return c.sql.ShowDiagnostics(st), nil
+	case sql.ShowReplicaStatus:
+		return nil, notSupported("SHOW REPLICA STATUS yet")
+	case sql.ShowBinlogEvents:
+		return nil, notSupported("SHOW BINLOG EVENTS yet")
+	}
+	rs, err := c.table(st)
+	if err != nil {
+		return nil, err
+	}
+	return rs, c.sql.Filter(rs, st.Filter)
+}
+
+func (c *session) table(st *sql.Show) (*sql.ResultSet, error) {
+	switch st.What {
+	case sql.ShowDatabases:
+		rs := result(text("Database", 64))
+		for _, name := range databases {
+			rs.Rows = append(rs.Rows, []sql.Value{sql.String(name)})
+		}
+		return rs, nil
+	case sql.ShowTables:
+		if c.db == "" {
+			return nil, wire.Errorf(wire.ErNoDB, "No database selected")
+		}
+		return result(text("Tables_in_"+c.db, 64)), nil
+	case sql.ShowBinaryLogs:
+		return c.showBinaryLogs(), nil
+	case sql.ShowLogStatus:
+		return c.showLogStatus(), nil
+	case sql.ShowReplicas:
+		return c.showReplicas(st.Old), nil
+	case sql.ShowProcesslist:
+		return c.showProcesslist(st.Full), nil
+	case sql.ShowGrants:
+		return c.showGrants(st)
+	case sql.ShowEngines:
+		return result(text("Engine", 64), text("Support", 8), text("Comment", 80), text("Transactions", 3), text("XA", 3), text("Savepoints", 3)), nil
+	case sql.ShowPlugins:
+		return result(text("Name", 64), text("Status", 10), text("Type", 80), text("Library", 64), text("License", 80)), nil
+	case sql.ShowCollation:
+		return result(text("Collation", 64), text("Charset", 64), sql.UnsignedColumn("Id"), text("Default", 3), text("Compiled", 3),
+			sql.UnsignedColumn("Sortlen"), text("Pad_attribute", 9)), nil
+	case sql.ShowCharacterSet:
+		return result(text("Charset", 64), text("Description", 2048), text("Default collation", 64), sql.UnsignedColumn("Maxlen")), nil
+	}
+	return nil, notSupported("SHOW " + string(st.What))
+}
+
+func text(name string, length uint32) sql.Column {
+	c := sql.TextColumn(name, length)
+	c.Decimals = 0
+	return c
+}
+
+func result(columns ...sql.Column) *sql.ResultSet { return &sql.ResultSet{Columns: columns} }
+
+func (c *session) showBinaryLogs() *sql.ResultSet {
+	rs := result(text("Log_name", 255), sql.UnsignedColumn("File_size"), text("Encrypted", 3))
+	for _, f := range c.server.cfg.Stream.Status().Files {
+		rs.Rows = append(rs.Rows, []sql.Value{sql.String(f.Name), sql.Uint(f.Size), sql.String("No")})
+	}
+	return rs
+}
+
+func (c *session) showLogStatus() *sql.ResultSet {
+	rs := result(text("File", 255), sql.UnsignedColumn("Position"), text("Binlog_Do_DB", 255), text("Binlog_Ignore_DB", 255), text("Executed_Gtid_Set", 4096))
+	st := c.server.cfg.Stream.Status()
+	if st.End.File == "" {
+		return rs
+	}
+	none := sql.String("")
+	rs.Rows = [][]sql.Value{{sql.String(st.End.File), sql.Uint(st.End.Pos), none, none, sql.String(st.Executed.String())}}
+	return rs
+}
+
+// showReplicas lists those that have registered, dumping or not.
+func (c *session) showReplicas(old bool) *sql.ResultSet {
+	source, uuid := "Source_Id", "Replica_UUID"
+	if old {
+		source, uuid = "Master_Id", "Slave_UUID"
+	}
+	rs := result(sql.NumberColumn("Server_Id"), text("Host", 255), sql.NumberColumn("Port"), sql.NumberColumn(source), text(uuid, 36))
+	id := c.server.cfg.Stream.Status().Identity.ServerID
+	for _, other := range c.server.list() {
+		other.mu.Lock()
+		reg, uuid := other.mu.reg, other.mu.uuid
+		other.mu.Unlock()
+		if reg == nil {
+			continue
+		}
+		rs.Rows = append(rs.Rows, []sql.Value{sql.Uint(uint64(reg.serverID)), sql.String(reg.host), sql.Uint(uint64(reg.port)),
+			sql.Uint(uint64(id)), sql.String(uuid)})
+	}
+	return rs
+}
+
+func (c *session) showProcesslist(full bool) *sql.ResultSet {
+	info := text("Info", 1024)
+	info.Nullable = true
+	db := text("db", 64)
+	db.Nullable = true
+	rs := result(sql.UnsignedColumn("Id"), text("User", 32), text("Host", 255), db, text("Command", 16), sql.NumberColumn("Time"), text("State", 64), info)
+	now := c.server.cfg.Now()
+	for _, other := range c.server.list() {
+		other.mu.Lock()
+		command, since, statement, dumping := other.mu.command, other.mu.changed, other.mu.info, other.mu.dump != nil
+		other.mu.Unlock()
+		if !full {
+			statement = clip(statement, 100)
+		}
+		state := ""
+		if dumping {
+			state = "Sending binlog events, or waiting for more"
+		}
+		row := []sql.Value{sql.Uint(uint64(other.ws.ID)), sql.String(other.ws.User), sql.String(other.pc.RemoteAddr().String()), sql.Null,
+			sql.String(command), sql.Int(int64(max(0, now.Sub(since).Seconds()))), sql.String(state), sql.Null}
+		if other == c && c.db != "" {
+			row[3] = sql.String(c.db)
+		}
+		if statement != "" {
+			row[7] = sql.String(statement)
+		}
+		rs.Rows = append(rs.Rows, row)
+	}
+	return rs
+}
+
+// showGrants: every account has the same two privileges, and sees only its own.
+func (c *session) showGrants(st *sql.Show) (*sql.ResultSet, error) {
+	if st.User != "" && st.User != c.ws.User {
+		return nil, wire.Errorf(wire.ErDBAccessDenied, "Access denied for user '%s'@'%s' to database 'mysql'", c.ws.User, c.ws.Host)
+	}
+	quoted := "`" + strings.ReplaceAll(c.ws.User, "`", "``") + "`@`%`"
+	rs := result(text("Grants for "+c.ws.User+"@%", 1024))
+	rs.Rows = [][]sql.Value{{sql.String("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO " + quoted)}}
+	return rs, nil
+}
+
+// statusVariables are those of SHOW STATUS.
+func (c *session) statusVariables() (*sql.Variables, error) {
+	n := c.server.Counters()
+	number := func(name string, v uint64) sql.Variable {
+		return sql.Variable{Name: name, Type: sql.VarUint, Default: sql.Uint(v)}
+	}
+	cipher, version := "", ""
+	if t := c.ws.TLSState(); t != nil {
+		cipher, version = tlsNames(t)
+	}
+	own := func(name, v string) sql.Variable {
+		return sql.Variable{Name: name, Type: sql.VarString, Scope: sql.GlobalAndSession, Default: sql.String(v)}
+	}
+	return sql.NewVariables([]sql.Variable{
+		number("Aborted_connects", n.FailedLogins), number("Bytes_sent", n.Bytes), number("Connections", n.Connections),
+		number("Connection_errors_max_connections", n.Refused), number("Questions", n.Queries), number("Queries", n.Queries),
+		number("Threads_connected", uint64(n.Open)), number("Threads_running", 1),
+		number("Uptime", uint64(max(0, c.server.cfg.Now().Sub(c.server.started).Seconds()))),
+		own("Ssl_cipher", cipher), own("Ssl_version", version),
+	})
+}
