@@ -13,6 +13,23 @@ type evaluation struct {
 	clause  string    // for "unknown column"
 	columns []Column  // that names refer to, and their values
 	row     []Value
+	work    int // of MaxWork
+}
+
+// spend accounts for looking at some bytes.
+func (ev *evaluation) spend(bytes int) error {
+	if ev.work += 1 + bytes/256; ev.work > MaxWork {
+		return errNotSupported("statements that take so much work")
+	}
+	return nil
+}
+
+// likeText is the function like, accounted for.
+func (ev *evaluation) likeText(text, pattern string, escape rune, fold bool) (bool, error) {
+	if err := ev.spend((len(text) + 1) * (len(pattern) + 1)); err != nil {
+		return false, err
+	}
+	return like(text, pattern, escape, fold), nil
 }
 
 func (s *Session) evaluation() *evaluation {
@@ -45,6 +62,14 @@ func (ev *evaluation) value(e Expr) (Value, error) {
 
 // eval evaluates an expression that typeOf has accepted.
 func (ev *evaluation) eval(e Expr) (Value, error) {
+	v, err := ev.evalNode(e)
+	if err == nil {
+		err = ev.spend(len(v.s))
+	}
+	return v, err
+}
+
+func (ev *evaluation) evalNode(e Expr) (Value, error) {
 	switch e := e.(type) {
 	case *Literal:
 		return e.Value, nil
@@ -393,7 +418,7 @@ func (ev *evaluation) like(e *Like) (Value, error) {
 	if x.IsNull() || pattern.IsNull() {
 		return Null, nil
 	}
-	ok, err := like(x.Text(), pattern.Text(), escape, !x.binary && !pattern.binary)
+	ok, err := ev.likeText(x.Text(), pattern.Text(), escape, !x.binary && !pattern.binary)
 	return negate(Bool(ok), e.Not), err
 }
 

@@ -129,7 +129,7 @@ func TestGolden(t *testing.T) {
 		}
 		got, want := format(run(s, x.text)), x.answer
 		if x.mark == "~" {
-			got, want = columnsOf(got), columnsOf(want)
+			got = columnsOf(got)
 		}
 		if x.mark == "-" && got == want {
 			t.Errorf("%s\nis answered as MySQL does, although marked as different: %s", x.text, x.reason)
@@ -155,6 +155,9 @@ func recordGolden(t *testing.T, list []exchange) {
 			defer c.conn.Close()
 		}
 		list[i].answer = format(c.query(x.text))
+		if x.mark == "~" {
+			list[i].answer = columnsOf(list[i].answer)
+		}
 	}
 	if err := writeGolden(list); err != nil {
 		t.Fatal(err)

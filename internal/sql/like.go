@@ -5,15 +5,10 @@ import (
 	"unicode/utf8"
 )
 
-// maxLikeWork bounds the comparisons that one LIKE may take: length of the text times length of the pattern.
-const maxLikeWork = 1 << 26
-
 // like matches text against a pattern of LIKE: % is any run of characters, _ is one character, and escape takes the
-// meaning from the character after it. escape 0 means none. fold compares without regard to case.
-func like(text, pattern string, escape rune, fold bool) (bool, error) {
-	if len(text) > 0 && len(pattern) > maxLikeWork/len(text) {
-		return false, errNotSupported("a LIKE of this size")
-	}
+// meaning from the character after it. escape 0 means none. fold compares without regard to case. It takes up to
+// length of the text times length of the pattern.
+func like(text, pattern string, escape rune, fold bool) bool {
 	p := compileLike(pattern, escape, fold)
 	// Greedy: after a mismatch, the last % takes one character more. Earlier ones need never be revisited.
 	ti, pi, star, resume := 0, 0, -1, 0
@@ -34,13 +29,13 @@ func like(text, pattern string, escape rune, fold bool) (bool, error) {
 			resume += size
 			ti, pi = resume, star+1
 		default:
-			return false, nil
+			return false
 		}
 	}
 	for pi < len(p) && p[pi] == anyRun {
 		pi++
 	}
-	return pi == len(p), nil
+	return pi == len(p)
 }
 
 const (

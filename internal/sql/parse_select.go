@@ -100,11 +100,12 @@ func (p *parser) selectItem() SelectItem {
 // source returns the statement's text between two offsets as MySQL quotes it: without the markers of executable comments.
 func (p *parser) source(start, end int) string {
 	var b strings.Builder
-	for _, cut := range p.lex.cuts {
-		if cut[0] >= start && cut[1] <= end {
+	for len(p.lex.cuts) > 0 && p.lex.cuts[0][1] <= end { // nobody asks again for what lies before
+		if cut := p.lex.cuts[0]; cut[0] >= start {
 			b.WriteString(p.lex.text[start:cut[0]])
 			start = cut[1]
 		}
+		p.lex.cuts = p.lex.cuts[1:]
 	}
 	b.WriteString(p.lex.text[start:max(start, end)])
 	return strings.TrimSpace(b.String())

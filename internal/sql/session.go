@@ -334,7 +334,7 @@ func (s *Session) Filter(rs *ResultSet, f Filter) error {
 	for _, row := range rs.Rows {
 		ok, err := false, error(nil)
 		if f.Like != nil {
-			ok, err = like(row[0].Text(), *f.Like, '\\', true)
+			ok, err = ev.likeText(row[0].Text(), *f.Like, '\\', true)
 		} else {
 			var v Value
 			ev.row = row
