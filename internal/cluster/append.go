@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,6 +15,9 @@ import (
 // lazy because Raft does not need it; a restarted node serves up to it at once,
 // and recovery tells damage from a torn write by it.
 const commitEvery = time.Second
+
+// fullRetry is how often a full disk is tried again.
+const fullRetry = time.Second
 
 // writer is the append goroutine's state: it makes entries, term and vote
 // durable, in the order in which the loop asks, and answers only after that.
@@ -38,14 +42,14 @@ func (w *writer) run(ctx context.Context) error {
 				return err
 			}
 		case <-w.n.appends.ready:
-			if err := w.write(w.n.appends.drain()); err != nil {
+			if err := w.write(ctx, w.n.appends.drain()); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-func (w *writer) write(msgs []*pb.Message) error {
+func (w *writer) write(ctx context.Context, msgs []*pb.Message) error {
 	clear(w.batch)
 	clear(w.slots)
 	w.batch, w.slots = w.batch[:0], w.slots[:0]
@@ -62,7 +66,7 @@ func (w *writer) write(msgs []*pb.Message) error {
 		}
 	}
 	if len(w.batch) > 0 {
-		at, err := w.n.segments.Append(w.batch)
+		at, err := w.append(ctx)
 		if err != nil {
 			return fmt.Errorf("append entries: %w", err)
 		}
@@ -78,6 +82,24 @@ func (w *writer) write(msgs []*pb.Message) error {
 		w.n.deliver(m.GetResponses())
 	}
 	return nil
+}
+
+// append appends the batch. While the disk is full it waits for room: what is not
+// written is not acknowledged, and nothing is lost by waiting. Events stop at the
+// reserve long before, so this takes somebody else who fills the disk.
+func (w *writer) append(ctx context.Context) ([]segment.Location, error) {
+	for {
+		at, err := w.n.segments.Append(w.batch)
+		if !errors.Is(err, segment.ErrNoSpace) {
+			return at, err
+		}
+		w.n.log.Error("the disk is full, nothing is acknowledged: free space, kingbus goes on by itself", "dir", w.n.dir, "error", err)
+		select {
+		case <-time.After(fullRetry):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
 
 // add puts an entry into the batch. An entry that overwrites one of the same

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"kingbus/internal/binlog"
@@ -217,16 +218,12 @@ func InspectIndex(fsys vfs.FS, dir string) ([]IndexFile, error) {
 	}
 	var found []IndexFile
 	for _, name := range names {
-		hex, ok := strings.CutSuffix(name, indexSuffix)
-		if !ok {
-			continue
+		number, ok := strings.CutSuffix(name, indexSuffix)
+		seg, err := strconv.ParseUint(number, 10, 64)
+		if !ok || len(number) != 20 || err != nil {
+			continue // none of ours; a start passes over it, too
 		}
-		f := IndexFile{File: filepath.Join(dir, name)}
-		if _, err := fmt.Sscanf(hex, "%x", &f.Segment); err != nil {
-			f.Err = errors.New("its name is not that of an index file")
-			found = append(found, f)
-			continue
-		}
+		f := IndexFile{File: filepath.Join(dir, name), Segment: seg}
 		data, err := vfs.ReadFile(fsys, f.File, maxIndexFile)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // purged meanwhile

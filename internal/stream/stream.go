@@ -185,10 +185,18 @@ func Open(cfg Config) (*Stream, error) {
 	}
 	s.mu.Lock()
 	s.node = node
+	var missing error
 	if len(s.state.files) > 0 {
-		node.Release(s.state.files[0].first, node.Status().Applied)
+		f := s.state.files[0]
+		if first := node.Status().FirstIndex; first > f.first {
+			missing = fmt.Errorf("the log begins at entry %d, but file %s begins at entry %d: the oldest segments are missing from %s; restore them", first, f.name, f.first, filepath.Join(cfg.Dir, "log"))
+		}
+		node.Release(f.first, node.Status().Applied)
 	}
 	s.mu.Unlock()
+	if missing != nil {
+		return nil, errors.Join(missing, node.Close())
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.group, ctx = errgroup.WithContext(ctx)
