@@ -98,7 +98,7 @@ func (n *node) start(ctx context.Context) error {
 			return withCode(exitFailed, err)
 		}
 		if ctx.Err() != nil {
-			return nil // a signal; the caller sees it
+			return nil // a signal: the caller sees it, and uses no part
 		}
 	}
 	return nil

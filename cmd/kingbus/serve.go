@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"kingbus/internal/config"
+	"kingbus/internal/stream"
 )
 
 func serveCommand(p process) *cobra.Command {
@@ -59,6 +60,13 @@ either.
 func newLog(w io.Writer, cfg *config.Config) *slog.Logger {
 	options := &slog.HandlerOptions{Level: cfg.LogLevel}
 	if cfg.LogFormat == "json" {
+		// Durations as text, as in the other format, not as nanoseconds.
+		options.ReplaceAttr = func(_ []string, a slog.Attr) slog.Attr {
+			if a.Value.Kind() == slog.KindDuration {
+				a.Value = slog.StringValue(a.Value.Duration().String())
+			}
+			return a
+		}
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
 	return slog.New(slog.NewTextHandler(w, options))
@@ -72,24 +80,21 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	err = n.start(ctx)
-	if err == nil {
-		log.Info("ready", "mysql", n.mysql.Addr().String(), "admin", "http://"+n.web.Addr().String(), "source", sourceText(cfg), "end", n.stream.Status().End.String(), "after", time.Since(started).Round(time.Millisecond))
+	if err = n.start(ctx); err == nil && ctx.Err() == nil {
+		log.Info("ready", "mysql", n.mysql.Addr().String(), "admin", "http://"+n.web.Addr().String(), "source", orNone(cfg.Source.Addr()),
+			"end", endText(n.stream.Status().End), "after", time.Since(started).Round(time.Millisecond))
 		select {
 		case <-ctx.Done():
-			log.Info("stopping; a second signal stops at once", "timeout", cfg.ShutdownTimeout)
 		case <-n.stream.Failed():
 			err = withCode(exitStore, fmt.Errorf("the store failed, and nobody can know what is on disk until it is opened again: %w", n.stream.Err()))
 		case err = <-n.broken:
 			err = withCode(exitFailed, err)
 		}
 	}
+	if err == nil {
+		log.Info("stopping; a second signal stops at once", "timeout", cfg.ShutdownTimeout)
+	}
 	return errors.Join(err, n.stop(err != nil))
 }
 
-func sourceText(cfg *config.Config) string {
-	if a := cfg.Source.Addr(); a != "" {
-		return a
-	}
-	return "none"
-}
+func endText(at stream.Coordinates) string { return coordinates(at.File, at.Pos) }

@@ -43,6 +43,19 @@ func statusCommand(p process) *cobra.Command {
 
 // printStatus writes the status for people.
 func printStatus(out io.Writer, st admin.Status) error {
+	var text strings.Builder
+	if err := writeStatus(&text, st); err != nil {
+		return err
+	}
+	for line := range strings.Lines(text.String()) {
+		if _, err := fmt.Fprintln(out, strings.TrimRight(line, " \n")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeStatus(out io.Writer, st admin.Status) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	row := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"kingbus/internal/admin"
+	"kingbus/internal/mysqltest"
+)
+
+// awaitStatus asks the node until the condition holds.
+func (d *daemon) awaitStatus(what string, condition func(admin.Status) bool) admin.Status {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(d.t.Context(), patience)
+	defer cancel()
+	for {
+		st, text, err := newClient(d.admin).status(ctx)
+		if err != nil {
+			d.t.Fatalf("waiting for %s: %v", what, err)
+		}
+		if strings.Contains(string(text), secret) {
+			d.t.Fatal("the status shows a password")
+		}
+		if condition(st) {
+			return st
+		}
+		select {
+		case <-ctx.Done():
+			d.t.Fatalf("waiting for %s in vain: %s", what, text)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (d *daemon) get(path string) (int, string) {
+	d.t.Helper()
+	resp, err := http.Get("http://" + d.admin + path)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+// The whole way with real servers: a source, kingbus, mysqlbinlog; a restart in
+// between; and what a wrong password looks like.
+func TestWithMySQL(t *testing.T) {
+	ctx := t.Context()
+	db := mysqltest.Start(t, mysqltest.Options{})
+	if err := db.CreateUser(ctx, mysqltest.User{Name: "repl", Password: secret, Grants: "REPLICATION SLAVE, REPLICATION CLIENT"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Exec(ctx, "CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY, b TEXT); INSERT INTO d.t VALUES (1, 'one'), (2, 'two'); FLUSH BINARY LOGS; INSERT INTO d.t VALUES (3, 'three')"); err != nil {
+		t.Fatal(err)
+	}
+	dir, pw := t.TempDir(), writeFile(t, "source.pw", "wrong\n")
+	args := []string{
+		"--source", "mysql://repl@" + db.Addr(), "--source-password-file", pw,
+		"--replica-user", "replica", "--replica-password-file", writeFile(t, "replica.pw", secret+"\n"),
+	}
+	d := serveNode(t, dir, args...)
+	d.awaitStatus("the refused login", func(st admin.Status) bool { return st.Source.Error != "" && st.Source.NextStep != "" })
+	r := call(t, nil, "status", "--admin-listen", d.admin)
+	for _, want := range []string{"ERROR", "what to do", "repl"} {
+		if !strings.Contains(r.stdout, want) {
+			t.Errorf("no %q in\n%s", want, r.stdout)
+		}
+	}
+	// The file is read again at every login.
+	if err := os.WriteFile(pw, []byte(secret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	caughtUp := func(st admin.Status) bool {
+		set, err := db.GTIDExecuted(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st.Source.Connected && st.Stream.Executed.String() == strings.ReplaceAll(set, "\n", "")
+	}
+	st := d.awaitStatus("the source's transactions", caughtUp)
+	if st.Source.TLS == "" || st.Source.ServerUUID != db.UUID || len(st.Stream.Files) < 2 {
+		t.Errorf("status %+v", st)
+	}
+	if code, body := d.get("/readyz"); code != 200 {
+		t.Errorf("not ready: %d %s", code, body)
+	}
+	if _, body := d.get("/metrics"); !strings.Contains(body, "kingbus_source_connected 1") || !strings.Contains(body, "kingbus_stream_files ") {
+		t.Errorf("metrics:\n%s", body)
+	}
+	d.compareFiles(db)
+
+	if code := d.stop(); code != 0 {
+		t.Errorf("stopped with code %d", code)
+	}
+	if err := db.Exec(ctx, "FLUSH BINARY LOGS; INSERT INTO d.t VALUES (4, 'four'); DELETE FROM d.t WHERE a < 3"); err != nil {
+		t.Fatal(err)
+	}
+	d = serveNode(t, dir, args...)
+	st = d.awaitStatus("what was written meanwhile", caughtUp)
+	d.compareFiles(db)
+
+	// mysqlbinlog pulls the current file; as it never ends, it is a replica.
+	host, port, _ := strings.Cut(d.mysql, ":")
+	dump := db.Server.Tool(ctx, "mysqlbinlog", "--read-from-remote-server", "--host="+host, "--port="+port, "--user=replica", "--raw", "--stop-never",
+		"--connection-server-id=4711", "--result-file="+t.TempDir()+"/", st.Stream.Files[0].Name)
+	dump.Env = append(dump.Env, "MYSQL_PWD="+secret)
+	var messages output
+	dump.Stdout, dump.Stderr = &messages, &messages
+	if err := dump.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- dump.Wait() }()
+	defer func() { _ = dump.Process.Kill() }()
+	d.awaitStatus("mysqlbinlog", func(st admin.Status) bool {
+		select {
+		case err := <-ended:
+			t.Fatalf("mysqlbinlog: %v, %s", err, messages.String())
+		default:
+		}
+		return len(st.Replicas) == 1 && st.Replicas[0].LagBytes == 0 && st.Replicas[0].Sent == st.Stream.End
+	})
+	r = call(t, nil, "status", "--admin-listen", d.admin)
+	for _, want := range []string{"streaming at " + db.Addr(), "4711", "mysqlbinlog", st.Stream.End.String(), "TLS 1."} {
+		if !strings.Contains(r.stdout, want) {
+			t.Errorf("no %q in\n%s", want, r.stdout)
+		}
+	}
+	t.Logf("status:\n%s", r.stdout)
+	if code := d.stop(); code != 0 { // with the dump open: it gets EOF
+		t.Errorf("stopped with code %d", code)
+	}
+	<-ended
+	if r := call(t, nil, "inspect", dir); r.code != 0 {
+		t.Errorf("inspect: %+v", r)
+	}
+}
+
+// compareFiles exports every file and compares it with the source's own; the
+// current one differs by the flag that says it is open.
+func (d *daemon) compareFiles(db *mysqltest.Instance) {
+	d.t.Helper()
+	files, err := db.BinlogFiles(d.t.Context())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for _, f := range files {
+		out := filepath.Join(d.t.TempDir(), f.Name)
+		if r := call(d.t, nil, "export", "--admin-listen", d.admin, "--file", f.Name, "--out", out); r.code != 0 {
+			d.t.Fatalf("export %s: %+v", f.Name, r)
+		}
+		got, want := read(d.t, out), read(d.t, filepath.Join(db.DataDir, f.Name))
+		const flags = 4 + 17 // of the format description's header
+		got[flags], want[flags] = 0, 0
+		if !bytes.Equal(got, want) {
+			d.t.Errorf("%s: %d bytes differ from the source's %d", f.Name, len(got), len(want))
+		}
+	}
+}
+
+// Logs as JSON are JSON, whatever happens.
+func TestJSONLogs(t *testing.T) {
+	d := serveNode(t, t.TempDir(), "--source", "mysql://repl@"+freeAddress(t), "--source-password-file", writeFile(t, "pw", secret))
+	d.awaitStatus("a failed connection", func(st admin.Status) bool { return st.Source.Error != "" })
+	if code := d.stop(); code != 0 {
+		t.Errorf("stopped with code %d", code)
+	}
+	for line := range strings.Lines(d.log.String()) {
+		var fields map[string]any
+		if err := json.Unmarshal([]byte(line), &fields); err != nil {
+			t.Errorf("%v: %s", err, line)
+		}
+		for _, key := range []string{"time", "level", "msg"} {
+			if fmt.Sprint(fields[key]) == "" {
+				t.Errorf("no %s in %s", key, line)
+			}
+		}
+	}
+}
