@@ -398,6 +398,9 @@ func (r *receiver) whole(ctx context.Context, h binlog.Header) error {
 		return r.malformed(err)
 	}
 	eff, err := r.tracker.Next(ev)
+	if err == nil && h.Type == binlog.TypePreviousGTIDs {
+		_, err = binlog.ParsePreviousGTIDs(ev, r.sum())
+	}
 	if err != nil {
 		r.run.cutTo(begin)
 		return r.malformed(err)

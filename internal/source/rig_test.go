@@ -37,6 +37,8 @@ func testLog(t testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, nil))
 }
 
+var discard = slog.New(slog.DiscardHandler)
+
 type testWriter struct {
 	mu sync.Mutex
 	t  testing.TB

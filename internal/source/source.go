@@ -230,7 +230,8 @@ func (p *Puller) follow(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if s.progress {
+		lost := errors.Is(err, stream.ErrLinkLost)
+		if s.progress && !lost {
 			failures = 0
 		}
 		if errors.Is(err, errSameIdentity) {
@@ -241,9 +242,11 @@ func (p *Puller) follow(ctx context.Context) {
 			}
 			kicked = p.cfg.Now()
 		}
-		if errors.Is(err, stream.ErrLinkLost) && s.progress {
-			// Our own side: the stream starts a new epoch at once.
+		if lost && failures == 0 {
+			// Our own side: a new epoch begins at once. Not so a second time in a
+			// row, which could go on for ever.
 			p.log.Info("the link to the stream was lost; starting it again", "error", err)
+			failures++
 			continue
 		}
 		wait := p.failed(err, failures)

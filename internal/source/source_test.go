@@ -1,0 +1,723 @@
+package source
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"kingbus/internal/binlog"
+	"kingbus/internal/gtid"
+	"kingbus/internal/stream"
+	"kingbus/internal/wire"
+)
+
+// quiet is for tests that make many Pullers.
+func quiet(cfg Config) Config {
+	cfg.Retry = Backoff{time.Microsecond, time.Microsecond}
+	cfg.Slow = cfg.Retry
+	return cfg
+}
+
+func TestFollow(t *testing.T) {
+	for _, sum := range []binlog.Checksum{binlog.ChecksumCRC32, binlog.ChecksumNone} {
+		for _, byGTID := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%v/gtid=%v", sum, byGTID), func(t *testing.T) {
+				f, m := newFake(t, "9.7.4"), newModel(t)
+				f.files, f.sum = someFiles(3, sum, 10, 2000, 10), sum
+				f.answers["SELECT @source_binlog_checksum"] = sum.String()
+				if !byGTID {
+					f.answers["SELECT @@GLOBAL.GTID_MODE"] = "OFF"
+				}
+				p, stop := start(t, f.config(m))
+				m.awaitFiles(p, f.files)
+				stop()
+				st := p.Status()
+				if st.State != StateStopped || st.Problem != nil || st.Transactions != 9 || st.Connects != 1 || st.UUID != fakeUUID || st.LastEventTime != 1700000030 {
+					t.Errorf("status %+v", st)
+				}
+				if want := m.end(); st.Received != want {
+					t.Errorf("received: got %v, want %v", st.Received, want)
+				}
+				got := f.requests()
+				want := dumpRequest{byGTID: byGTID, file: fakeName(0), pos: 4, server: 4711}
+				if len(got) != 1 || got[0].byGTID != want.byGTID || got[0].file != want.file || got[0].pos != want.pos || got[0].server != want.server || !got[0].set.IsEmpty() {
+					t.Errorf("requests: got %+v, want %+v", got, want)
+				}
+				if m.source.Variables["gtid_mode"] == "" || m.source.Variables["report_password"] != "" {
+					t.Errorf("variables: got %v", m.source.Variables)
+				}
+				// Again, in the middle of the last file.
+				p, _ = start(t, f.config(m))
+				await(t, "streaming", p, func() bool { return p.Status().State == StateStreaming })
+				got = f.requests()[1:]
+				if end := m.end(); len(got) != 1 || got[0].file != end.File || got[0].pos != end.Pos || byGTID && !got[0].set.Equal(m.executed) {
+					t.Errorf("requests after a restart: got %+v, want %v", got, end)
+				}
+			})
+		}
+	}
+}
+
+// TestCutEverywhere breaks the connection after every single byte of the dump.
+// Nothing must be missing then, and nothing come twice.
+func TestCutEverywhere(t *testing.T) {
+	for _, byGTID := range []bool{true, false} {
+		f := newFake(t, "9.7.4")
+		f.files = someFiles(2, binlog.ChecksumCRC32, 10, 30)
+		if !byGTID {
+			f.answers["SELECT @@GLOBAL.GTID_MODE"] = "OFF"
+		}
+		payloads, err := f.payloads(dumpRequest{byGTID: byGTID, file: fakeName(0), pos: 4})
+		if err != nil {
+			t.Fatal(err)
+		}
+		total := 0
+		for _, p := range payloads {
+			total += 4 + len(p)
+		}
+		step := 1
+		if testing.Short() {
+			step = 37
+		}
+		for at := 0; at <= total; at += step {
+			f.change(func() {
+				f.dumps = nil
+				f.limit = func(n int) int {
+					if n == 0 {
+						return at
+					}
+					return -1
+				}
+			})
+			m := newModel(t)
+			cfg := quiet(f.config(m))
+			cfg.Log = discard
+			p, stop := start(t, cfg)
+			m.awaitFiles(p, f.files)
+			stop()
+			if t.Failed() {
+				t.Fatalf("cut after %d bytes of %d", at, total)
+			}
+		}
+	}
+}
+
+// TestMalformed sends events that must not be stored: the link stops with file,
+// position and reason, what was complete before stays, and once the source is
+// sane it goes on.
+func TestMalformed(t *testing.T) {
+	// Payloads of the dump: 0 fake ROTATE, 1 FDE, 2 PREVIOUS_GTIDS, 3 GTID,
+	// 4 BEGIN, 5 rows, 6 XID, 7 GTID, 8 BEGIN, 9 rows, 10 XID, …, then ROTATE,
+	// fake ROTATE, FDE, PREVIOUS_GTIDS …
+	const gtid2, begin2, rows2, xid2 = 7, 8, 9, 10
+	fix := func(p []byte) []byte { binlog.UpdateChecksum(p[1:]); return p }
+	edits := []struct {
+		name string
+		edit func(p [][]byte) [][]byte
+		at   int    // index of the payload that is refused
+		text string // of the error
+	}{
+		{"bad checksum", func(p [][]byte) [][]byte { p[rows2][30] ^= 1; return p }, rows2, "checksum of the Write_rows event"},
+		{"bad checksum of a format description", func(p [][]byte) [][]byte { p[1][40] ^= 1; return p }, 1, "checksum of the Format_desc"},
+		{"bad checksum of the fake rotate", func(p [][]byte) [][]byte { p[0][22] ^= 1; return p }, 0, "checksum of the Rotate"},
+		{"gap", func(p [][]byte) [][]byte { return slices.Delete(p, gtid2, xid2+1) }, gtid2, "events are missing"},
+		{"an event missing within", func(p [][]byte) [][]byte { return slices.Delete(p, rows2, rows2+1) }, rows2, "events are missing"},
+		{"an event twice", func(p [][]byte) [][]byte { return slices.Insert(p, rows2, bytes.Clone(p[begin2])) }, rows2, "events are missing or of another length"},
+		{"end_log_pos wrong", func(p [][]byte) [][]byte { p[rows2][14]++; fix(p[rows2]); return p }, rows2, "says that it ends at"},
+		{"length less than a header", func(p [][]byte) [][]byte { binary.LittleEndian.PutUint32(p[rows2][10:], 18); return p }, rows2, "event of 18 bytes"},
+		{"length beyond all", func(p [][]byte) [][]byte { binary.LittleEndian.PutUint32(p[rows2][10:], 1<<31); return p }, rows2, "event of 2147483648 bytes"},
+		{"length more than the packet", func(p [][]byte) [][]byte { p[rows2][10]++; return p }, rows2, "its packet has"},
+		{"length less than the packet", func(p [][]byte) [][]byte { p[rows2][10]--; return p }, rows2, "its packet has"},
+		{"packet too short", func(p [][]byte) [][]byte { p[rows2] = p[rows2][:12]; return p }, rows2, "11 bytes are no header"},
+		{"empty packet", func(p [][]byte) [][]byte { p[rows2] = nil; return p }, rows2, "no event"},
+		{"unknown status", func(p [][]byte) [][]byte { p[rows2][0] = 7; return p }, rows2, "no event"},
+		{"semi-sync header", func(p [][]byte) [][]byte { p[rows2][0] = 0xef; return p }, rows2, "no event"},
+		{"unknown type", func(p [][]byte) [][]byte { p[rows2][5] = 99; fix(p[rows2]); return p }, rows2, "type 99"},
+		{"MariaDB's type", func(p [][]byte) [][]byte { p[rows2][5] = 162; fix(p[rows2]); return p }, rows2, "MariaDB"},
+		{"GTID within a transaction", func(p [][]byte) [][]byte { p[rows2][5] = 33; fix(p[rows2]); return p }, rows2, "Gtid"},
+		{"XID outside", func(p [][]byte) [][]byte { p[gtid2][5] = 16; fix(p[gtid2]); return p }, gtid2, "not expected"},
+		{"malformed GTID", func(p [][]byte) [][]byte { clear(p[gtid2][1+19+17 : 1+19+25]); fix(p[gtid2]); return p }, gtid2, "transaction number 0"},
+		{"no rotate at the start", func(p [][]byte) [][]byte { return p[1:] }, 0, "where the ROTATE is due"},
+		{"no format description", func(p [][]byte) [][]byte { return slices.Delete(p, 1, 2) }, 1, "format description is due"},
+		{"rotate to another file", func(p [][]byte) [][]byte {
+			p[0] = binlog.AppendRotate([]byte{0}, binlog.Header{Flags: binlog.FlagArtificial}, binlog.Rotate{Position: 4, Name: "binlog.000002"}, binlog.ChecksumCRC32)
+			return p
+		}, 0, "the source begins with binlog.000002:4"},
+		{"rotate to another position", func(p [][]byte) [][]byte {
+			p[0] = binlog.AppendRotate([]byte{0}, binlog.Header{Flags: binlog.FlagArtificial}, binlog.Rotate{Position: 5, Name: "binlog.000001"}, binlog.ChecksumCRC32)
+			return p
+		}, 0, "the source begins with binlog.000001:5"},
+		{"rotate in the middle, not to position 4", func(p [][]byte) [][]byte {
+			return slices.Insert(p, gtid2, binlog.AppendRotate([]byte{0}, binlog.Header{Flags: binlog.FlagArtificial}, binlog.Rotate{Position: 500, Name: "binlog.000002"}, binlog.ChecksumCRC32))
+		}, gtid2, "binlog.000002:500"},
+		{"rotate in the middle, to itself", func(p [][]byte) [][]byte {
+			return slices.Insert(p, gtid2, binlog.AppendRotate([]byte{0}, binlog.Header{Flags: binlog.FlagArtificial}, binlog.Rotate{Position: 4, Name: "binlog.000001"}, binlog.ChecksumCRC32))
+		}, gtid2, "to binlog.000001:4"},
+		{"rotate to a bad name", func(p [][]byte) [][]byte {
+			return slices.Insert(p, gtid2, binlog.AppendRotate([]byte{0}, binlog.Header{Flags: binlog.FlagArtificial}, binlog.Rotate{Position: 4, Name: "../x.000002"}, binlog.ChecksumCRC32))
+		}, gtid2, "bad binlog file name"},
+		{"heartbeat ahead", func(p [][]byte) [][]byte { return slices.Insert(p, gtid2, heartbeat("binlog.000001", 100000)) }, gtid2, "nothing has come since"},
+		{"malformed heartbeat", func(p [][]byte) [][]byte {
+			hb := heartbeat("binlog.000001", 100000)
+			hb[20] = 200
+			return slices.Insert(p, gtid2, fix(hb))
+		}, gtid2, "Heartbeat"},
+		{"malformed previous GTIDs", func(p [][]byte) [][]byte { p[2][21] = 9; fix(p[2]); return p }, 2, "GTID"},
+		{"another server's format description", func(p [][]byte) [][]byte { p[1][20] = 3; fix(p[1]); return p }, 1, "binlog version 3"},
+		{"statement that is too short", func(p [][]byte) [][]byte { p[begin2][1+19+8] = 200; fix(p[begin2]); return p }, begin2, "200"},
+	}
+	for _, e := range edits {
+		t.Run(e.name, func(t *testing.T) {
+			f, m := newFake(t, "9.7.4"), newModel(t)
+			f.files = someFiles(2, binlog.ChecksumCRC32, 50, 60, 70)
+			whole, err := f.payloads(dumpRequest{byGTID: true, file: fakeName(0), pos: 4})
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Where the event lies, and what is stored before it.
+			at, boundary := uint64(4), uint64(4)
+			for i, p := range whole[1:max(e.at, 1)] {
+				if at += uint64(len(p) - 1); i == 1 || p[5] == byte(binlog.TypeXID) {
+					boundary = at
+				}
+			}
+			f.edit = func(n int, p [][]byte) ([][]byte, bool) {
+				if f.requestsLocked(n).pos == 4 {
+					return e.edit(p), false
+				}
+				// On resuming the same event comes again.
+				q := slices.Clone(whole)
+				e.edit(q)
+				return append(p[:2:2], q[min(boundaryIndex(whole, boundary), len(q)):]...), false
+			}
+			p, _ := start(t, f.config(m))
+			problem := awaitProblem(t, p, KindMalformed)
+			if !strings.Contains(problem.Error(), e.text) {
+				t.Errorf("problem: got %v, want %q in it", problem, e.text)
+			}
+			wantAt := stream.Coordinates{File: fakeName(0), Pos: at}
+			if e.at == 0 {
+				wantAt = stream.Coordinates{}
+			}
+			if problem.At != wantAt {
+				t.Errorf("at: got %v, want %v", problem.At, wantAt)
+			}
+			m.mu.Lock()
+			if end := m.end(); end.Pos != boundary && end.Pos != 0 || end.File > fakeName(0) {
+				t.Errorf("stored up to %v, want %d", end, boundary)
+			}
+			m.mu.Unlock()
+			f.change(func() { f.edit = nil })
+			m.awaitFiles(p, f.files)
+			await(t, "the problem's end", p, func() bool { return p.Status().Problem == nil })
+		})
+	}
+}
+
+// boundaryIndex returns the payload that begins at a position of the first file.
+func boundaryIndex(p [][]byte, pos uint64) int {
+	at := uint64(4)
+	for i := 1; i < len(p); i++ {
+		if at == pos {
+			return i
+		}
+		at += uint64(len(p[i]) - 1)
+	}
+	return len(p)
+}
+
+func (f *fake) requestsLocked(n int) dumpRequest {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.dumps[n]
+}
+
+// TestRefusals: what a source says instead of events, and what becomes of it.
+func TestRefusals(t *testing.T) {
+	tests := []struct {
+		name  string
+		setup func(f *fake)
+		kind  Kind
+		text  string
+	}{
+		{"binlog off", func(f *fake) { f.answers["SELECT @@GLOBAL.LOG_BIN"] = "0" }, KindBinlogOff, "log_bin"},
+		{"no list", func(f *fake) {
+			f.answers["SHOW BINARY LOGS"] = wire.Errorf(errNoBinaryLogging, "You are not using binary logging")
+		}, KindBinlogOff, "no binlog"},
+		{"may not list", func(f *fake) {
+			f.answers["SHOW BINARY LOGS"] = wire.Errorf(wire.ErSpecificAccessDenied, "Access denied; you need (at least one of) the SUPER, REPLICATION CLIENT privilege(s)")
+		}, KindPrivilege, "GRANT REPLICATION SLAVE, REPLICATION CLIENT"},
+		{"no server id", func(f *fake) { f.answers["SELECT @@GLOBAL.SERVER_ID"] = "0" }, KindServerID, "server_id 0"},
+		{"our server id", func(f *fake) { f.answers["SELECT @@GLOBAL.SERVER_ID"] = "4711" }, KindServerID, "same server_id"},
+		{"our uuid", func(f *fake) { f.answers["SELECT @@GLOBAL.SERVER_UUID"] = "BBBBBBBB-1111-2222-3333-444444444444" }, KindServerUUID, "same server_uuid"},
+		{"no uuid", func(f *fake) {
+			f.answers["SELECT @@GLOBAL.SERVER_UUID"] = wire.Errorf(wire.ErUnknownSystemVariable, "Unknown system variable 'SERVER_UUID'")
+		}, KindVersion, "5.6 and later"},
+		{"MariaDB behind a proxy", func(f *fake) { f.answers["SELECT VERSION()"] = "10.11.1-MariaDB" }, KindMariaDB, "not supported yet"},
+		{"no file", func(f *fake) { f.files = nil }, KindBinlogOff, "no binlog file"},
+		{"1236", func(f *fake) {
+			f.edit = func(int, [][]byte) ([][]byte, bool) {
+				return [][]byte{errorPayload(1236, "Binary log is not open")}, true
+			}
+		}, KindRefused, "Binary log is not open"},
+		{"1236 after a while", func(f *fake) {
+			f.edit = func(n int, p [][]byte) ([][]byte, bool) {
+				return append(p[:4:4], errorPayload(1236, "could not find next log; the first event 'binlog.000001' at 4")), true
+			}
+		}, KindRefused, "could not find next log"},
+		{"may not replicate", func(f *fake) {
+			f.edit = func(int, [][]byte) ([][]byte, bool) {
+				return [][]byte{errorPayload(1227, "Access denied; you need (at least one of) the REPLICATION SLAVE privilege(s) for this operation")}, true
+			}
+		}, KindPrivilege, "REPLICATION SLAVE"},
+		{"kicked out", func(f *fake) {
+			f.edit = func(n int, p [][]byte) ([][]byte, bool) {
+				return append(p[:4:4], errorPayload(1236, "A replica with the same server_uuid/server_id as this replica has connected to the source; the first event 'binlog.000001' at 4")), true
+			}
+		}, KindIdentityUsed, "somebody else uses"},
+		{"kicked out, old words", func(f *fake) {
+			f.edit = func(n int, p [][]byte) ([][]byte, bool) {
+				return append(p[:4:4], errorPayload(1236, "A slave with the same server_uuid/server_id as this slave has connected to the master")), true
+			}
+		}, KindIdentityUsed, "somebody else uses"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f, m := newFake(t, "9.7.4"), newModel(t)
+			f.files = someFiles(1, binlog.ChecksumCRC32, 50)
+			tt.setup(f)
+			p, _ := start(t, f.config(m))
+			if problem := awaitProblem(t, p, tt.kind); !strings.Contains(problem.Error(), tt.text) {
+				t.Errorf("got %v, want %q in it", problem, tt.text)
+			}
+			if strings.Contains(tt.name, "our") || tt.name == "binlog off" {
+				// It costs the log nothing, and ends when the reason does.
+				if m.link != nil {
+					t.Error("a link was started")
+				}
+				fresh := newFake(t, "9.7.4")
+				f.change(func() { f.answers = fresh.answers })
+				m.awaitFiles(p, f.files)
+			}
+		})
+	}
+}
+
+func errorPayload(code uint16, text string) []byte {
+	b := binary.LittleEndian.AppendUint16([]byte{0xff}, code)
+	return append(append(b, "#HY000"...), text...)
+}
+
+func TestMariaDBGreeting(t *testing.T) {
+	f, m := newFake(t, "5.5.5-10.11.19-MariaDB"), newModel(t)
+	p, _ := start(t, f.config(m))
+	awaitProblem(t, p, KindMariaDB)
+}
+
+func TestPassing(t *testing.T) {
+	// What passes by itself: EOF, other errors, a closed connection.
+	for name, end := range map[string][]byte{
+		"EOF":            {0xfe, 0, 0, 2, 0},
+		"shutdown":       errorPayload(1053, "Server shutdown in progress"),
+		"a bare close":   nil,
+		"out of memory?": errorPayload(1105, "Unknown error"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, m := newFake(t, "9.7.4"), newModel(t)
+			f.files = someFiles(2, binlog.ChecksumCRC32, 50, 60)
+			f.edit = func(n int, p [][]byte) ([][]byte, bool) {
+				if n > 2 {
+					return p, false
+				}
+				p = p[:len(p)-3]
+				if end != nil {
+					p = append(p, end)
+				}
+				return p, true
+			}
+			p, _ := start(t, f.config(m))
+			m.awaitFiles(p, f.files)
+			if st := p.Status(); st.Problem != nil || st.LastError == "" {
+				t.Errorf("status %+v", st)
+			}
+		})
+	}
+}
+
+func TestWrongFileOnResuming(t *testing.T) {
+	for _, byGTID := range []bool{true, false} {
+		f, m := newFake(t, "9.7.4"), newModel(t)
+		f.files = someFiles(1, binlog.ChecksumCRC32, 50, 60)
+		if !byGTID {
+			f.answers["SELECT @@GLOBAL.GTID_MODE"] = "OFF"
+		}
+		p, stop := start(t, f.config(m))
+		m.awaitFiles(p, f.files)
+		stop()
+		// The same name and size, made at another time.
+		f.change(func() {
+			f.files[0].data = bytes.Clone(f.files[0].data)
+			f.files[0].data[4]++
+			h, _ := binlog.ParseHeader(f.files[0].data[4:])
+			binlog.UpdateChecksum(f.files[0].data[4 : 4+h.Length])
+		})
+		before := len(m.files[0].data)
+		p, _ = start(t, f.config(m))
+		awaitProblem(t, p, KindReset)
+		m.mu.Lock()
+		if got := len(m.files[0].data); got != before {
+			t.Errorf("stored: got %d bytes, want %d", got, before)
+		}
+		m.mu.Unlock()
+	}
+}
+
+// TestBeyondFourGiB resumes at a position that COM_BINLOG_DUMP cannot carry.
+func TestBeyondFourGiB(t *testing.T) {
+	f, m := newFake(t, "9.7.4"), newModel(t)
+	f.answers["SELECT @@GLOBAL.GTID_MODE"] = "OFF"
+	all := someFiles(2, binlog.ChecksumCRC32, 500, 600, 700)
+	cut := slices.Clone(all[:1])
+	// Stop at the boundary before the last transaction.
+	end := lastTransaction(all[0].data)
+	cut[0].data = all[0].data[:end]
+	f.files = cut
+	p, stop := start(t, f.config(m))
+	m.awaitFiles(p, cut)
+	stop()
+	f.change(func() { f.files = all })
+	cfg := f.config(m)
+	cfg.maxAsk = 500
+	p, stop = start(t, cfg)
+	m.awaitFiles(p, all)
+	stop()
+	got := f.requests()
+	if last := got[len(got)-1]; last.pos != 4 || last.file != fakeName(0) {
+		t.Errorf("request: got %+v, want position 4", last)
+	}
+	// And a position at which no event begins is not taken for one.
+	m.files = []fakeFile{{all[0].name, all[0].data[:end-1]}}
+	p, _ = start(t, cfg)
+	if pr := awaitProblem(t, p, KindMalformed); !strings.Contains(pr.Error(), "no event begins") {
+		t.Errorf("got %v", pr)
+	}
+}
+
+// lastTransaction returns where the last GTID event of a file begins.
+func lastTransaction(data []byte) int {
+	last := 0
+	for at := 4; at < len(data); {
+		h, err := binlog.ParseHeader(data[at:])
+		if err != nil {
+			panic(err)
+		}
+		if h.Type.IsGTID() {
+			last = at
+		}
+		at += int(h.Length)
+	}
+	return last
+}
+
+// TestSizes sends events around every size at which something changes: packets
+// of 16 MB, runs, pieces.
+func TestSizes(t *testing.T) {
+	const overhead = 19 + 4 // header, checksum
+	sizes := []int{
+		binlog.MaxWhole - overhead - 1, binlog.MaxWhole - overhead, binlog.MaxWhole - overhead + 1,
+		stream.MaxRun - overhead - 1, stream.MaxRun - overhead, stream.MaxRun - overhead + 1, 10, 3 * stream.MaxRun, 20,
+		wire.MaxPacketPayload - overhead - 2, wire.MaxPacketPayload - overhead - 1, wire.MaxPacketPayload - overhead, wire.MaxPacketPayload + 5,
+		2*wire.MaxPacketPayload - overhead - 1, 30,
+	}
+	f, m := newFake(t, "9.7.4"), newModel(t)
+	f.files = someFiles(2, binlog.ChecksumCRC32, sizes...)
+	p, stop := start(t, f.config(m))
+	m.awaitFiles(p, f.files)
+	stop()
+	for _, n := range m.runs {
+		if n > stream.MaxRun+binlog.MaxWhole {
+			t.Errorf("a run of %d bytes", n)
+		}
+	}
+	// A big event of which the last byte is wrong.
+	f2, m2 := newFake(t, "9.7.4"), newModel(t)
+	f2.files = someFiles(1, binlog.ChecksumCRC32, 20, 3<<20, 20)
+	f2.edit = func(n int, p [][]byte) ([][]byte, bool) {
+		for _, b := range p {
+			if len(b) > 1<<20 {
+				b[len(b)-1] ^= 1
+			}
+		}
+		return p, false
+	}
+	p2, _ := start(t, f2.config(m2))
+	pr := awaitProblem(t, p2, KindMalformed)
+	want := binlog.MagicSize
+	m2.mu.Lock()
+	if want = len(m2.files[0].data); want < 200 || want > 1000 {
+		t.Errorf("stored up to %d, want the end of the first transaction", want)
+	}
+	m2.mu.Unlock()
+	if !strings.Contains(pr.Error(), "checksum") {
+		t.Errorf("got %v", pr)
+	}
+	f2.change(func() { f2.edit = nil })
+	m2.awaitFiles(p2, f2.files)
+}
+
+// TestBacklog: small transactions go into large runs.
+func TestBacklog(t *testing.T) {
+	f, m := newFake(t, "9.7.4"), newModel(t)
+	sizes := make([]int, 20000)
+	for i := range sizes {
+		sizes[i] = 100
+	}
+	f.files = someFiles(1, binlog.ChecksumCRC32, sizes...)
+	p, stop := start(t, f.config(m))
+	m.awaitFiles(p, f.files)
+	stop()
+	total := len(f.files[0].data)
+	if most := 4*total/stream.MaxRun + 100; len(m.runs) > most {
+		t.Errorf("%d bytes in %d runs, want at most %d", total, len(m.runs), most)
+	}
+}
+
+// TestLink: what the stream may do to the link.
+func TestLink(t *testing.T) {
+	f, m := newFake(t, "9.7.4"), newModel(t)
+	f.files = someFiles(3, binlog.ChecksumCRC32, 50, 60, 300000)
+	n := 0
+	m.refuse = func(*modelLink) error { // every other run
+		if n++; n%2 == 0 && n < 20 {
+			return fmt.Errorf("%w: dropped", stream.ErrLinkLost)
+		}
+		return nil
+	}
+	p, stop := start(t, f.config(m))
+	m.awaitFiles(p, f.files)
+	stop()
+
+	m = newModel(t)
+	full := true
+	m.refuse = func(*modelLink) error {
+		if full {
+			return fmt.Errorf("no: %w", stream.ErrDiskFull)
+		}
+		return nil
+	}
+	p, stop = start(t, f.config(m))
+	awaitProblem(t, p, KindDiskFull)
+	m.mu.Lock()
+	full = false
+	m.mu.Unlock()
+	m.awaitFiles(p, f.files)
+	stop()
+}
+
+// TestLeadership: no connection without it, and the socket is closed when it is
+// lost.
+func TestLeadership(t *testing.T) {
+	f, m := newFake(t, "9.7.4"), newModel(t)
+	f.files = someFiles(1, binlog.ChecksumCRC32, 50)
+	gone, lose := context.WithCancel(context.Background())
+	lose()
+	m.lead = gone
+	p, _ := start(t, f.config(m))
+	if got := p.Status().State; got != StateWaiting {
+		t.Errorf("state: got %q, want %q", got, StateWaiting)
+	}
+	lead, lose := context.WithCancel(context.Background())
+	defer lose()
+	m.setLead(lead)
+	m.awaitFiles(p, f.files)
+	lose()
+	await(t, "the connections' end", p, func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return len(f.conns) == 0
+	})
+	await(t, "the state", p, func() bool { return p.Status().State == StateWaiting })
+	m.setLead(context.Background())
+	await(t, "streaming", p, func() bool { return p.Status().State == StateStreaming })
+
+	// A link that is lost while nothing comes is noticed too.
+	before := len(f.requests())
+	m.mu.Lock()
+	m.link.lose(fmt.Errorf("%w: by the test", stream.ErrLinkLost))
+	m.mu.Unlock()
+	await(t, "another dump", p, func() bool { return len(f.requests()) > before })
+}
+
+// TestSilence: a source that sends no heartbeats is given up.
+func TestSilence(t *testing.T) {
+	f, m := newFake(t, "9.7.4"), newModel(t)
+	f.files = someFiles(1, binlog.ChecksumCRC32, 50)
+	cfg := f.config(m)
+	cfg.Heartbeat = time.Millisecond
+	p, _ := start(t, cfg)
+	await(t, "a second dump", p, func() bool { return len(f.requests()) > 1 })
+	if got := p.Status().LastError; !strings.Contains(got, "timeout") {
+		t.Errorf("last error: got %q", got)
+	}
+}
+
+func TestStart(t *testing.T) {
+	files := []logFile{{"binlog.000007", 500}, {"binlog.000008", 600}, {"binlog.000009", 700}}
+	previous := map[string]string{"binlog.000007": fakeUUID + ":1-10", "binlog.000008": fakeUUID + ":1-20", "binlog.000009": fakeUUID + ":1-30"}
+	tests := []struct{ text, want string }{
+		{"", "binlog.000007"}, {"oldest", "binlog.000007"}, {"current", "binlog.000009"}, {"binlog.000008", "binlog.000008"},
+		{"binlog.000001", ""},
+		{"gtid:" + fakeUUID + ":1-10", "binlog.000007"}, {"gtid:" + fakeUUID + ":1-29", "binlog.000008"},
+		{"gtid:" + fakeUUID + ":1-30", "binlog.000009"}, {"gtid:" + fakeUUID + ":1-300", "binlog.000009"}, {"gtid:" + fakeUUID + ":2-300", ""}, {"gtid:", ""},
+	}
+	for _, tt := range tests {
+		start, err := ParseStart(tt.text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := ParseStart(start.String()); err != nil || again.String() != start.String() {
+			t.Errorf("%q: String gives %q, which parses as %v, %v", tt.text, start, again, err)
+		}
+		f := sane()
+		f.files = files
+		f.previous = func(file string) (gtid.Set, bool, error) { return mustSet(previous[file]), true, nil }
+		p, err := makePlan(f, standing{fresh: true}, start, 1<<32-1)
+		if p.at.File != tt.want || (err != nil) != (tt.want == "") {
+			t.Errorf("start %q: got %v, %v, want %q", tt.text, p.at, err, tt.want)
+		}
+		if err != nil && kindOf(err) != KindStart {
+			t.Errorf("start %q: got %v", tt.text, err)
+		}
+	}
+	for _, bad := range []string{"newest", "gtid:x", "../binlog.000001", "binlog"} {
+		if s, err := ParseStart(bad); err == nil {
+			t.Errorf("ParseStart(%q): got %v, want an error", bad, s)
+		}
+	}
+}
+
+func mustSet(text string) gtid.Set {
+	s, err := gtid.ParseSet(text)
+	if err != nil {
+		panic(err)
+	}
+	return s
+}
+
+func kindOf(err error) Kind {
+	var p *Problem
+	if errors.As(err, &p) {
+		return p.Kind
+	}
+	return ""
+}
+
+func sane() *facts {
+	return &facts{
+		version: "9.7.4", uuid: fakeUUID, serverID: 11, logBin: true, gtidMode: "ON",
+		executed: mustSet(fakeUUID + ":1-100"), purged: mustSet(fakeUUID + ":1-10"),
+		files: []logFile{{"binlog.000007", 500}, {"binlog.000008", 600}},
+	}
+}
+
+func TestResumePlan(t *testing.T) {
+	const other = "cccccccc-1111-2222-3333-444444444444"
+	tests := []struct {
+		name   string
+		change func(f *facts, s *standing)
+		kind   Kind // or a plan:
+		at     string
+		ask    uint64
+		byGTID bool
+	}{
+		{"as ever", func(*facts, *standing) {}, "", "binlog.000008:550", 550, true},
+		{"5.6", func(f *facts, s *standing) { f.version = "5.6.22-log" }, "", "binlog.000008:550", 550, false},
+		{"5.7", func(f *facts, s *standing) { f.version = "5.7.42" }, "", "binlog.000008:550", 550, true},
+		{"no GTIDs", func(f *facts, s *standing) { f.gtidMode, f.executed = "OFF", gtid.Set{} }, "", "binlog.000008:550", 550, false},
+		{"permissive", func(f *facts, s *standing) { f.gtidMode = "ON_PERMISSIVE" }, "", "binlog.000008:550", 550, false},
+		{"at the end", func(f *facts, s *standing) { s.at.Pos = 600 }, "", "binlog.000008:600", 600, true},
+		{"beyond 4 GiB", func(f *facts, s *standing) { s.at.Pos = 1 << 33; f.files[1].size = 1 << 34 }, "", "binlog.000008:8589934592", 1 << 33, true},
+		{"beyond 4 GiB without GTIDs", func(f *facts, s *standing) { s.at.Pos = 1 << 33; f.files[1].size = 1 << 34; f.gtidMode = "OFF" }, "", "binlog.000008:8589934592", 4, false},
+		{"beyond the end", func(f *facts, s *standing) { s.at.Pos = 601 }, KindReset, "", 0, false},
+		{"behind", func(f *facts, s *standing) { s.executed = mustSet(fakeUUID + ":1-101") }, KindBehind, "", 0, false},
+		{"behind in another uuid", func(f *facts, s *standing) { s.executed.AddSet(mustSet(other + ":1")) }, KindBehind, "", 0, false},
+		{"behind by a tag", func(f *facts, s *standing) { s.executed.AddSet(mustSet(fakeUUID + ":foo:1")) }, KindBehind, "", 0, false},
+		{"lost history", func(f *facts, s *standing) { f.purged = mustSet(fakeUUID + ":1-61") }, KindLostHistory, "", 0, false},
+		{"another server", func(f *facts, s *standing) { f.uuid = other }, KindOtherSource, "", 0, false},
+		{"reset", func(f *facts, s *standing) { f.files = []logFile{{"binlog.000001", 1000}} }, KindReset, "", 0, false},
+		{"other names", func(f *facts, s *standing) { f.files = []logFile{{"mysql-bin.000100", 1000}} }, KindReset, "", 0, false},
+		{"purged, nothing missing", func(f *facts, s *standing) {
+			f.files = []logFile{{"binlog.000010", 1000}}
+			f.purged = mustSet(fakeUUID + ":1-60")
+		}, "", "binlog.000010:4", 4, true},
+		{"purged, something missing", func(f *facts, s *standing) {
+			f.files = []logFile{{"binlog.000010", 1000}}
+			f.purged = mustSet(fakeUUID + ":1-61")
+		}, KindLostHistory, "", 0, false},
+		{"purged, no GTIDs", func(f *facts, s *standing) { f.files, f.gtidMode = []logFile{{"binlog.000010", 1000}}, "OFF" }, KindLostHistory, "", 0, false},
+		{"purged, no GTIDs before", func(f *facts, s *standing) {
+			f.files = []logFile{{"binlog.000010", 1000}}
+			s.source.Variables = map[string]string{"gtid_mode": "OFF"}
+		}, KindLostHistory, "", 0, false},
+		{"nothing stored yet", func(f *facts, s *standing) {
+			*s = standing{fresh: true, at: stream.Coordinates{File: "binlog.000008", Pos: 4}, source: stream.Source{UUID: other}}
+		}, "", "binlog.000008:4", 4, true},
+		{"nothing stored yet, and the file gone", func(f *facts, s *standing) {
+			*s = standing{fresh: true, at: stream.Coordinates{File: "binlog.000003", Pos: 4}}
+		}, "", "binlog.000007:4", 4, true},
+	}
+	for _, tt := range tests {
+		f := sane()
+		s := standing{
+			source: stream.Source{UUID: fakeUUID, Variables: map[string]string{"gtid_mode": "ON"}},
+			at:     stream.Coordinates{File: "binlog.000008", Pos: 550}, executed: mustSet(fakeUUID + ":1-60"),
+		}
+		tt.change(f, &s)
+		p, err := makePlan(f, s, Start{}, 1<<32-1)
+		if kindOf(err) != tt.kind || err == nil && (p.at.String() != tt.at || p.ask != tt.ask || p.byGTID != tt.byGTID) {
+			t.Errorf("%s: got %+v, %v, want %q at %s ask %d by GTID %v", tt.name, p, err, tt.kind, tt.at, tt.ask, tt.byGTID)
+		}
+		if err == nil && !s.fresh && !p.set.Equal(s.executed) || s.fresh && !p.set.IsEmpty() {
+			t.Errorf("%s: set %v", tt.name, p.set)
+		}
+		if err != nil {
+			t.Logf("%s: %v", tt.name, err)
+		}
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	b := Backoff{time.Second, 5 * time.Second}
+	var got []time.Duration
+	for n := range 5 {
+		got = append(got, b.delay(n, 0))
+	}
+	if want := []time.Duration{1e9, 2e9, 4e9, 5e9, 5e9}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if got := b.delay(1<<40, 0.5); got != 5*time.Second*3/4 {
+		t.Errorf("with chance: got %v", got)
+	}
+}
+
+func TestNew(t *testing.T) {
+	m := newModel(t)
+	for name, cfg := range map[string]Config{
+		"no stream": {Host: "h", User: "u"}, "no host": {Stream: m, User: "u"}, "no user": {Stream: m, Host: "h"},
+		"long report host": {Stream: m, Host: "h", User: "u", ReportHost: strings.Repeat("x", 61)},
+	} {
+		if _, err := New(cfg); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	p, err := New(Config{Stream: m, Host: "h", User: "u"})
+	if err != nil || p.cfg.Port != 3306 || p.cfg.Heartbeat == 0 || p.cfg.Retry.Min == 0 {
+		t.Errorf("defaults: %+v, %v", p, err)
+	}
+}
