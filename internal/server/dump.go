@@ -189,7 +189,7 @@ func (c *session) stream(ctx context.Context, d *sender) error {
 		return err
 	}
 	defer r.Close()
-	if err := d.start(c.server.cfg.Stream, r); err != nil {
+	if err := d.start(r); err != nil {
 		return err
 	}
 	return d.run(ctx, c.server.cfg.Stream, r)
@@ -224,12 +224,19 @@ func seekNow(s Stream, d *sender) (Reader, error) {
 		return seekPosition(s, d, d.req.file)
 	}
 	r, err := seekGTID(s, d.req.have)
-	if err != nil || d.req.pos == binlog.MagicSize {
-		return r, err
+	if err != nil {
+		return nil, err
+	}
+	file := r.Start().File
+	if d.clearCreated, err = skipsFirst(s, file, d.req.have); err != nil {
+		_ = r.Close()
+		return nil, err
+	}
+	if d.req.pos == binlog.MagicSize {
+		return r, nil
 	}
 	// Nobody asks for a position without a file; a source takes it as one in the
 	// file that the set leads to.
-	file := r.Start().File
 	_ = r.Close()
 	return seekPosition(s, d, file)
 }
@@ -323,7 +330,7 @@ func ahead(have gtid.Set, st stream.Status) gtid.Set {
 
 // start sends what comes before the first chunk: the fake ROTATE, and the
 // beginning of the file where the first chunk is not it.
-func (d *sender) start(s Stream, r Reader) error {
+func (d *sender) start(r Reader) error {
 	start := r.Start()
 	d.started = true
 	if err := d.enter(stream.Coordinates{File: start.File, Pos: d.req.pos}); err != nil {
@@ -331,7 +338,7 @@ func (d *sender) start(s Stream, r Reader) error {
 	}
 	d.last, d.lastFile, d.pos = binlog.MagicSize, d.file, start.Pos
 	if !d.byPosition {
-		return d.startGTID(s, r)
+		return d.startGTID(r)
 	}
 	if start.Pos == binlog.MagicSize && d.misaligned == "" {
 		return nil
@@ -358,16 +365,8 @@ func (d *sender) start(s Stream, r Reader) error {
 
 // startGTID sends the beginning of the file, if the reader begins behind it, and
 // notes that the replica has to hear of what that passed over.
-func (d *sender) startGTID(s Stream, r Reader) error {
+func (d *sender) startGTID(r Reader) error {
 	start := r.Start()
-	first, err := s.SeekPosition(start.File, binlog.MagicSize)
-	if err != nil {
-		return err
-	}
-	defer first.Close()
-	if d.clearCreated, err = skipsFirst(first, d.req.have); err != nil {
-		return err
-	}
 	if start.Pos == binlog.MagicSize {
 		return nil
 	}

@@ -1,11 +1,11 @@
 package server
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"net"
 	"strings"
@@ -102,5 +102,5 @@ func describe(h binlog.Header, ev []byte) string {
 		}
 		return fmt.Sprintf("%v ts=%d lp=%d flags=%#x %q %s", h.Type, h.Timestamp, h.LogPos, h.Flags, ev[binlog.HeaderSize:], sum)
 	}
-	return fmt.Sprintf("%v ts=%d len=%d lp=%d flags=%#x crc of all=%08x", h.Type, h.Timestamp, h.Length, h.LogPos, h.Flags, crc32.ChecksumIEEE(ev))
+	return fmt.Sprintf("%v ts=%d len=%d lp=%d flags=%#x sha256=%.8x", h.Type, h.Timestamp, h.Length, h.LogPos, h.Flags, sha256.Sum256(ev))
 }

@@ -374,9 +374,13 @@ func (d *sender) located(err error) error {
 		f.text, d.req.file, d.req.pos, d.lastFile, d.last, d.file, d.pos)
 }
 
-// skipsFirst tells whether the first transaction of the reader's file is in
-// have.
-func skipsFirst(r Reader, have gtid.Set) (bool, error) {
+// skipsFirst tells whether the first transaction of the file is in have.
+func skipsFirst(s Stream, file string, have gtid.Set) (bool, error) {
+	r, err := s.SeekPosition(file, binlog.MagicSize)
+	if err != nil {
+		return false, err
+	}
+	defer r.Close()
 	var checksum binlog.Tracker
 	for seen := 0; seen < 1<<20; {
 		c, err := r.Next()
