@@ -86,16 +86,22 @@ func (w *writers) stop() {
 // while writers run. In the end the replica has what the source has, each
 // transaction once, and kingbus' files are the source's, byte by byte.
 func TestKill(t *testing.T) {
-	kills := 12
+	t.Run("gtid", func(t *testing.T) { kill(t, 12, "SOURCE_AUTO_POSITION=1") })
+	t.Run("position", func(t *testing.T) {
+		kill(t, 6, "SOURCE_LOG_FILE='binlog.000001', SOURCE_LOG_POS=4", "--gtid-mode=OFF", "--enforce-gtid-consistency=OFF")
+	})
+}
+
+func kill(t *testing.T, kills int, position string, options ...string) {
 	if testing.Short() {
 		kills = 3
 	}
 	ctx := context.Background()
-	src := startSource(t, mysqltest.Options{Name: "source", Args: []string{"--max-binlog-size=4M", "--binlog-rows-query-log-events=ON"}})
-	rep := mysqltest.Start(t, mysqltest.Options{Name: "replica"})
+	src := startSource(t, mysqltest.Options{Name: "source", Args: append([]string{"--log-bin=binlog", "--max-binlog-size=4M", "--binlog-rows-query-log-events=ON"}, options...)})
+	rep := mysqltest.Start(t, mysqltest.Options{Name: "replica", Args: options})
 	p := newProcess(t, src)
 	p.start()
-	p.follow(ctx, rep, "SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1")
+	p.follow(ctx, rep, position)
 	w := startWriters(t, src, 3)
 	rng := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
 	for i := range kills {
@@ -130,21 +136,26 @@ func same(t *testing.T, p *process, src, rep *mysqltest.Instance) {
 	if err := src.Exec(ctx, "FLUSH BINARY LOGS"); err != nil {
 		t.Fatal(err)
 	}
-	executed, err := src.GTIDExecuted(ctx)
+	end, err := src.Query(ctx, "SHOW BINARY LOG STATUS")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := gtid.ParseSet(executed)
+	executed, err := gtid.ParseSet(end[0][4])
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := p.await("everything in kingbus", func(s admin.Status) bool { return s.Stream.Executed.Equal(want) })
-	if _, err := rep.Await(ctx, "SELECT @@GLOBAL.gtid_executed", func(rows [][]string) bool {
-		got, err := gtid.ParseSet(rows[0][0])
-		return err == nil && got.ContainsSet(want)
-	}); err != nil {
-		rows, _ := rep.Query(ctx, "SHOW REPLICA STATUS")
-		t.Fatalf("the replica did not get everything: %v\n%v", err, rows)
+	s := p.await("everything in kingbus", func(s admin.Status) bool {
+		return s.Stream.End.File == end[0][0] && fmt.Sprint(s.Stream.End.Pos) == end[0][1]
+	})
+	if !s.Stream.Executed.Equal(executed) {
+		t.Errorf("kingbus has %v, the source %v", s.Stream.Executed, executed)
+	}
+	if n, err := rep.QueryValue(ctx, fmt.Sprintf("SELECT SOURCE_POS_WAIT('%s', %s, 60)", end[0][0], end[0][1])); err != nil || n == "NULL" || n == "-1" {
+		rows, _ := rep.Query(ctx, "SELECT * FROM performance_schema.replication_connection_status; SELECT * FROM performance_schema.replication_applier_status_by_worker")
+		t.Fatalf("the replica did not get everything: %v %v\n%v", n, err, rows)
+	}
+	if got, err := rep.GTIDExecuted(ctx); err != nil || gtidText(t, got) != executed.String() {
+		t.Errorf("the replica has %v, the source %v, %v", got, executed, err)
 	}
 	if diff, err := mysqltest.CompareTables(ctx, src, rep); err != nil || diff != "" {
 		t.Errorf("source and replica differ: %s %v", diff, err)
@@ -173,4 +184,14 @@ func same(t *testing.T, p *process, src, rep *mysqltest.Instance) {
 		}
 	}
 	t.Logf("%d files, %d transactions, end %v", len(files), s.Stream.Transactions, s.Stream.End)
+}
+
+// gtidText brings a set that a server printed into our form of it.
+func gtidText(t *testing.T, text string) string {
+	t.Helper()
+	set, err := gtid.ParseSet(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set.String()
 }
