@@ -1,0 +1,59 @@
+# kingbus. `make help` lists what there is; `make check` is what CI runs.
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+LDFLAGS := -X main.version=$(VERSION)
+# Real servers, the race detector and two cores: the slowest package takes minutes.
+TIMEOUT ?= 15m
+FUZZTIME ?= 10s
+ARGS    ?=
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## bin/kingbus
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/kingbus ./cmd/kingbus
+
+.PHONY: test
+test: ## all tests with the race detector, those with real MySQL servers included (fetched once, see CONTRIBUTING.md)
+	$(GO) test -race -timeout $(TIMEOUT) ./...
+
+.PHONY: check
+check: lint test ## everything that CI demands
+
+.PHONY: lint
+lint: ## format, vet, staticcheck, tidy
+	@files=$$(gofmt -l cmd internal); \
+	if [ -n "$$files" ]; then echo "not formatted (run make fmt):"; echo "$$files"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) mod tidy -diff
+
+.PHONY: fmt
+fmt: ## format all code
+	gofmt -w cmd internal
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for a moment (FUZZTIME=10s)
+	@set -e; for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "$$pkg $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s $$pkg; \
+		done; \
+	done
+
+.PHONY: demo
+demo: ## a source, kingbus and replicas on this machine, with what can go wrong (ARGS=...)
+	$(GO) run ./cmd/kingbus-demo $(ARGS)
+
+.PHONY: bench
+bench: ## throughput and latency against a real source (ARGS=...)
+	$(GO) run ./cmd/kingbus-bench $(ARGS)
+
+.PHONY: clean
+clean: ## remove what was built; fetched MySQL servers stay in the user's cache folder
+	rm -rf bin
