@@ -47,6 +47,9 @@ func withCode(code int, err error) error {
 	return &exitError{code, err}
 }
 
+// errLogged is joined to an error that the log tells already.
+var errLogged = errors.New("see the log")
+
 // process is what a command has of its process.
 type process struct {
 	stdout, stderr io.Writer
@@ -65,10 +68,12 @@ func run(ctx context.Context, args []string, p process) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintf(p.stderr, "kingbus: %v\n", err)
 	var e *exitError
 	if !errors.As(err, &e) {
-		return exitUsage // cobra did not get as far as running anything
+		e = &exitError{exitUsage, err} // cobra did not get as far as running anything
+	}
+	if !errors.Is(err, errLogged) {
+		fmt.Fprintf(p.stderr, "kingbus: %v\n", err)
 	}
 	return e.code
 }

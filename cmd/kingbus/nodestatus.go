@@ -66,6 +66,9 @@ func (n *node) sourceStatus(st stream.Status) admin.Source {
 		out.NextStep, plain.Action = plain.Action, ""
 		out.Error = plain.Error()
 	}
+	if s.Problem == nil && s.LastError != "" && !out.Connected {
+		out.NextStep = "nothing yet: it is tried again by itself; if it lasts, check that the source runs and can be reached from here"
+	}
 	if s.UUID != "" {
 		out.ServerUUID, out.Version = s.UUID, s.Version
 	}

@@ -52,7 +52,11 @@ either.
 		defer stop()
 		// The second signal finds the default behaviour, which is to die.
 		defer context.AfterFunc(ctx, stop)()
-		return serve(ctx, cfg, log)
+		if err = serve(ctx, cfg, log); err != nil && cfg.LogFormat == "json" {
+			log.Error("kingbus ends", "error", err) // who reads the log as JSON wants nothing else in it
+			err = errors.Join(err, errLogged)
+		}
+		return err
 	}
 	return cmd
 }

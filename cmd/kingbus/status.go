@@ -75,13 +75,21 @@ func writeStatus(out io.Writer, st admin.Status) error {
 	row("", "")
 
 	s := st.Stream
-	row("binlog", "ends at %s", coordinates(s.End.File, s.End.Pos))
+	if s.End.File == "" {
+		row("binlog", "empty")
+	} else {
+		row("binlog", "ends at %s", s.End)
+	}
 	row("gtid executed", "%s", setText(s.Executed))
 	row("gtid purged", "%s", setText(s.Purged))
 	if n := len(s.Files); n > 0 {
 		row("files", "%d, %s to %s, %s", n, s.Files[0].Name, s.Files[n-1].Name, bytesText(s.Bytes))
 	}
-	row("transactions", "%d, newest event %s", s.Transactions, ago(st.Now, s.LastEvent))
+	if s.LastEvent.IsZero() {
+		row("transactions", "none")
+	} else {
+		row("transactions", "%d, newest event %s", s.Transactions, ago(st.Now, s.LastEvent))
+	}
 	disk := fmt.Sprintf("%s used in %s, %s of %s free", bytesText(uint64(max(st.Disk.Used, 0))), st.Disk.Dir, bytesText(st.Disk.Free), bytesText(st.Disk.Total))
 	if st.Disk.Error != "" {
 		disk = fmt.Sprintf("%s used in %s, free space not known: %s", bytesText(uint64(max(st.Disk.Used, 0))), st.Disk.Dir, st.Disk.Error)
@@ -129,7 +137,9 @@ func printSource(row func(name, format string, args ...any), st admin.Status) {
 		}
 		row("  TLS", "%s", printable(secure))
 	}
-	row("  committed", "up to %s of the source", coordinates(s.Coordinates.File, s.Coordinates.Pos))
+	if s.Coordinates.File != "" {
+		row("  committed", "up to %s of the source", s.Coordinates)
+	}
 	if !s.LastHeard.IsZero() {
 		row("  last heard", "%s", ago(st.Now, s.LastHeard))
 	}

@@ -217,7 +217,7 @@ func (s *Server) binlog(w http.ResponseWriter, r *http.Request) {
 	}
 	name := r.PathValue("name")
 	st := s.cfg.Status()
-	if name == "current" {
+	if name == "current" && st.Stream.End.File != "" {
 		name = st.Stream.End.File
 	}
 	found := false

@@ -183,7 +183,7 @@ func (n *Node) openFiles() error {
 		SegmentBytes: n.cfg.SegmentBytes, Committed: committed, Logger: n.log,
 	})
 	if err != nil {
-		return fmt.Errorf("open log: %w", err)
+		return err // it says that it is about the log
 	}
 	if recovery.TornBytes > 0 {
 		n.log.Warn("cut off a torn write at the end of the log; nothing in it was acknowledged",

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -34,12 +35,27 @@ func (f *settingsFile) explain(key string, err error) error {
 // secretRE finds what looks like a password, however it came into the file.
 var secretRE = regexp.MustCompile(`(?im)(password|secret)["']?\s*:|mysql://[^@\s]*:[^@\s]*@`)
 
-// errorAt makes an error with file, line and excerpt. A file that seems to hold
-// a password is not shown.
+// showable tells whether errors may quote the file: not if it seems to hold a
+// password, nor if it looks like no file of settings at all, since it may be a
+// password file that was named by mistake.
+func (f *settingsFile) showable() bool {
+	if secretRE.MatchString(f.text) {
+		return false
+	}
+	for line := range strings.Lines(f.text) {
+		key, _, ok := strings.Cut(strings.TrimSpace(line), ":")
+		if ok && slices.ContainsFunc(Settings(), func(s Setting) bool { return s.Key == key }) {
+			return true
+		}
+	}
+	return false
+}
+
+// errorAt makes an error with file, line and excerpt.
 func (f *settingsFile) errorAt(line int, message string) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s:%d: %s", f.name, line, message)
-	if secretRE.MatchString(f.text) {
+	if !f.showable() {
 		return errors.New(b.String())
 	}
 	lines := strings.Split(strings.TrimRight(f.text, "\n"), "\n")

@@ -32,6 +32,10 @@ const (
 // (replica_max_allowed_packet at its default, and room for a header).
 const maxPacketOfSource = 1<<30 + binlog.HeaderSize
 
+// maxErrorText is the longest text of an error packet, in bytes
+// (MYSQL_ERRMSG_SIZE less its NUL).
+const maxErrorText = 511
+
 // Why a dump ends, as the cause of its context.
 var (
 	errKicked     = fatal(textSameUUID)
@@ -428,10 +432,14 @@ func (d *sender) comeBack(st stream.Status) error {
 }
 
 // purgedText is ER_SERVER_SOURCE_HAS_PURGED_REQUIRED_GTIDS with its details,
-// which are left out if the text would be cut.
+// which a source leaves out where the text would be cut.
 func purgedText(have, missing gtid.Set) string {
-	oneLine := func(s gtid.Set) string { return strings.ReplaceAll(s.String(), "\n", "") }
 	const start = "Cannot replicate because the source purged required binary logs. Replicate the missing transactions from elsewhere, " +
 		"or provision a new replica from backup. Consider increasing the source's binary log expiration period. "
-	return start + "The GTID set sent by the replica is '" + oneLine(have) + "', and the missing transactions are '" + oneLine(missing) + "'"
+	text := start + "The GTID set sent by the replica is '" + have.String() + "', and the missing transactions are '" + missing.String() + "'"
+	if len(text) > maxErrorText+1 { // one more is printed, and its last byte cut
+		text = start + "The GTID sets and the missing purged transactions are too long to print in this message. " +
+			"For more information, please see the source's error log or the manual for GTID_SUBTRACT"
+	}
+	return text
 }

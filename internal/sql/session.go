@@ -306,7 +306,11 @@ func (s *Session) showTable(t *Variables, show *Show) (*ResultSet, error) {
 	name.Decimals, value.Decimals, value.Nullable = 0, 0, true
 	rs := &ResultSet{Columns: []Column{name, value}}
 	for _, name := range t.names {
-		if v := t.byName[name]; show.Scope != ScopeGlobal || v.Scope != SessionOnly {
+		v := t.byName[name]
+		if strings.EqualFold(name, v.Name) {
+			name = v.Name // status variables begin with a capital letter
+		}
+		if show.Scope != ScopeGlobal || v.Scope != SessionOnly {
 			rs.Rows = append(rs.Rows, []Value{String(name), v.display(s.value(v, show.Scope))})
 		}
 	}
