@@ -1,0 +1,258 @@
+// Package demo shows kingbus at work: it starts a real MySQL source, kingbus and a real MySQL replica on this machine,
+// writes a steady workload to the source, shows live what goes through, and in the end compares source and replica.
+//
+// Everything listens on loopback and lies in temporary folders. Close stops and removes all of it; if the process dies
+// without that, the kernel kills the servers (PDEATHSIG) and small helpers remove the folders.
+//
+// kingbus runs as a user would run it: the built program, with flags and password files. The demo takes its state from
+// the HTTP API, and source and replica are asked with MySQL's own client.
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"kingbus/internal/mysqltest"
+)
+
+// Errors of Run that callers tell apart; all others mean that something could not be started or failed on the way.
+var (
+	// ErrNotEqual is wrapped when the replica has not got everything, or has got something else than the source.
+	ErrNotEqual = errors.New("source and replica are NOT equal")
+	// ErrInterrupted is returned when the context ended before the work was done.
+	ErrInterrupted = errors.New("interrupted before source and replica were compared")
+	// ErrUsage is wrapped when a setting is wrong.
+	ErrUsage = errors.New("wrong setting")
+)
+
+// Config says what to show. Out and Kingbus are needed.
+type Config struct {
+	// Kingbus is the path of the program.
+	Kingbus string
+	// Duration is how long to write before source and replica are compared; 0 is until the context ends, without
+	// comparison.
+	Duration time.Duration
+	// Rate is how many transactions to write per second, all writers together.
+	Rate int
+	// Writers is the number of connections that write.
+	Writers int
+	// Out takes everything that is shown. On a terminal a table is redrawn in place, elsewhere a line is written per
+	// second.
+	Out io.Writer
+}
+
+// Bounds of the settings.
+const (
+	MaxRate    = 20_000
+	MaxWriters = 64
+)
+
+func (c *Config) check() error {
+	switch {
+	case c.Rate < 1 || c.Rate > MaxRate:
+		return fmt.Errorf("%w: a rate of %d transactions per second, it must be from 1 to %d", ErrUsage, c.Rate, MaxRate)
+	case c.Writers < 1 || c.Writers > MaxWriters:
+		return fmt.Errorf("%w: %d writers, there must be from 1 to %d", ErrUsage, c.Writers, MaxWriters)
+	case c.Duration < 0:
+		return fmt.Errorf("%w: a duration of %v, it must not be negative", ErrUsage, c.Duration)
+	}
+	path, err := filepath.Abs(c.Kingbus)
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: the program kingbus: %w; build it with `make`, or name it with --kingbus", ErrUsage, err)
+	}
+	c.Kingbus = path
+	return nil
+}
+
+const (
+	// stopGrace is how long kingbus may take to stop.
+	stopGrace = 10 * time.Second
+	// catchUp is how long kingbus and replica may take, once nobody writes any more, to get everything.
+	catchUp = time.Minute
+	// redraw is how often the state is sampled, and drawn on a terminal.
+	redraw = 250 * time.Millisecond
+)
+
+// Run runs the demo until its time is over or ctx ends, and leaves nothing behind but, after a failure, the logs. It
+// returns nil only if all went well: with a duration, that source and replica were found equal.
+func Run(ctx context.Context, cfg Config) error {
+	if err := cfg.check(); err != nil {
+		return err
+	}
+	d := newDemo(cfg)
+	err := d.start(ctx)
+	if err == nil {
+		err = d.run(ctx)
+	}
+	interrupted := ctx.Err() != nil && !errors.Is(err, ErrNotEqual)
+	if interrupted && err == nil && cfg.Duration > 0 || interrupted && err != nil {
+		err = ErrInterrupted // whatever failed then failed because of it
+	}
+	if err != nil && !interrupted {
+		d.keepLogs()
+	}
+	d.view.progress("stopping and removing everything")
+	err = errors.Join(err, d.close())
+	d.view.clear()
+	return err
+}
+
+// demo is what runs. It is built by start, in the order of the fields.
+type demo struct {
+	cfg  Config
+	view *view
+
+	folder  *folder
+	source  *mysqltest.Instance
+	kingbus *kingbus
+	replica *mysqltest.Instance
+
+	// work ends kingbus and everything that asks or writes; its goroutines are waited for by close.
+	work struct {
+		ctx    context.Context
+		cancel context.CancelFunc
+		*errgroup.Group
+	}
+	watch    *watcher
+	lastLine time.Time // when the state was last written without a terminal
+	writing  struct {
+		stop context.CancelFunc // ends the writers between two transactions
+		done sync.WaitGroup
+	}
+}
+
+func newDemo(cfg Config) *demo { return &demo{cfg: cfg, view: newView(cfg.Out)} }
+
+// start brings up source, kingbus and replica. What it began is undone by close, also after an error.
+func (d *demo) start(ctx context.Context) (err error) {
+	var inner context.Context
+	inner, d.work.cancel = context.WithCancel(ctx)
+	d.work.Group, d.work.ctx = errgroup.WithContext(inner)
+	if d.folder, err = newFolder(); err != nil {
+		return err
+	}
+	d.view.progress("starting the source")
+	if d.source, err = mysqltest.Launch(ctx, mysqltest.Options{Name: "source", Args: serverArgs(), Progress: d.view.progress}); err != nil {
+		return err
+	}
+	if err := d.prepareSource(ctx); err != nil {
+		return err
+	}
+	d.view.progress("starting kingbus")
+	if d.kingbus, err = newKingbus(d.cfg.Kingbus, d.folder, d.source.Addr(), d.view.notice); err != nil {
+		return err
+	}
+	d.work.Go(func() error { return d.kingbus.run(d.work.ctx) })
+	if err := d.kingbus.awaitReady(d.work.ctx); err != nil {
+		return d.cause(err)
+	}
+	d.view.progress("starting the replica")
+	if d.replica, err = mysqltest.Launch(ctx, mysqltest.Options{Name: "replica", Args: serverArgs(), Progress: d.view.progress}); err != nil {
+		return err
+	}
+	if err := d.startReplica(ctx); err != nil {
+		return err
+	}
+	if d.watch, err = newWatcher(ctx, d.source, d.kingbus, d.replica); err != nil {
+		return err
+	}
+	if err := d.writeScripts(ctx); err != nil {
+		return err
+	}
+	return d.startWriting(d.work.ctx)
+}
+
+// cause returns what ended the work, if it was one of its goroutines, instead of a consequence of that.
+func (d *demo) cause(err error) error {
+	if err != nil && d.work.ctx.Err() != nil {
+		d.work.cancel()
+		if first := d.work.Wait(); first != nil {
+			return first
+		}
+	}
+	return err
+}
+
+// run shows what goes on until the time is over, then compares.
+func (d *demo) run(ctx context.Context) error {
+	d.view.clear()
+	d.printHeader()
+	d.view.begin()
+	if err := d.cause(d.show(ctx)); err != nil {
+		return err
+	}
+	if d.cfg.Duration == 0 {
+		d.printSummary(verdict{})
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ErrInterrupted
+	}
+	v, err := d.verify(ctx)
+	if err := d.cause(err); err != nil {
+		return err
+	}
+	d.printSummary(v)
+	return nil
+}
+
+// show samples and draws until the duration is over or ctx ends. It leaves the writers stopped.
+func (d *demo) show(ctx context.Context) error {
+	defer d.stopWriting()
+	var end <-chan time.Time
+	if d.cfg.Duration > 0 {
+		timer := time.NewTimer(d.cfg.Duration)
+		defer timer.Stop()
+		end = timer.C
+	}
+	tick := time.NewTicker(redraw)
+	defer tick.Stop()
+	for {
+		if err := d.watch.sample(d.work.ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
+		d.draw("")
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-d.work.ctx.Done():
+			return d.work.ctx.Err()
+		case <-end:
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// close stops and removes everything that start made. It is idempotent.
+func (d *demo) close() error {
+	var errs []error
+	d.stopWriting()
+	if d.work.cancel != nil {
+		d.work.cancel()
+		_ = d.work.Wait() // told by run, if it was a failure
+	}
+	if d.watch != nil {
+		d.watch.close()
+	}
+	for _, inst := range []*mysqltest.Instance{d.replica, d.source} {
+		if inst != nil {
+			errs = append(errs, inst.Close())
+		}
+	}
+	if d.folder != nil {
+		errs = append(errs, d.folder.remove())
+	}
+	return errors.Join(errs...)
+}
