@@ -319,7 +319,7 @@ func TestNoExcerptOfPasswords(t *testing.T) {
 	for _, text := range []string{
 		"source-password: hunter2\n", "password: hunter2\n", "source-password: |\n  hunter2\n", "source: mysql://u:hunter2@h:1\n",
 		"log-level: loud\nsource-password: hunter2\n", "replica_password: 'hunter2'\nstart: \"x\n", "\"source-password\": hunter2\n",
-		"hunter2\n", "\"hunter2\n", "- hunter2\n", "{hunter2\n", "hunter2: x: y\n"[2:],
+		"hunter2\n", "\"hunter2\n", "- hunter2\n", "{hunter2\n",
 	} {
 		_, err := Load(Input{File: write(t, "k.yaml", text, 0o600)})
 		if err == nil || strings.Contains(err.Error(), "hunter2") {
