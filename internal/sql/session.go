@@ -307,7 +307,7 @@ func (s *Session) showTable(t *Variables, show *Show) (*ResultSet, error) {
 	rs := &ResultSet{Columns: []Column{name, value}}
 	for _, name := range t.names {
 		v := t.byName[name]
-		if strings.EqualFold(name, v.Name) {
+		if show.What == ShowStatus && strings.EqualFold(name, v.Name) {
 			name = v.Name // status variables begin with a capital letter
 		}
 		if show.Scope != ScopeGlobal || v.Scope != SessionOnly {
