@@ -149,12 +149,6 @@ func (w *window) applied(from, i uint64) {
 	}
 }
 
-func (w *window) setConf(conf *pb.ConfState) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.conf = conf
-}
-
 // reset empties the window: its next entry is the one after prev.
 func (w *window) reset(prev entryID) {
 	w.mu.Lock()

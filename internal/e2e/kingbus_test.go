@@ -61,16 +61,15 @@ const password = "s3cret-of-the-e2e-tests"
 
 // process is a kingbus that can be killed and started again on its folder.
 type process struct {
-	t           *testing.T
-	dir         string
-	args        []string
-	mysqlPort   int
-	adminPort   int
-	logs        *os.File
-	cmd         *exec.Cmd
-	wait        chan error
-	client      *http.Client
-	environment []string
+	t         *testing.T
+	dir       string
+	args      []string
+	mysqlPort int
+	adminPort int
+	logs      *os.File
+	cmd       *exec.Cmd
+	wait      chan error
+	client    *http.Client
 }
 
 func freePort(t *testing.T) int {
