@@ -47,8 +47,9 @@ fuzz: ## every fuzz target for a moment (FUZZTIME=10s)
 	done
 
 .PHONY: demo
-demo: ## a source, kingbus and replicas on this machine, with what can go wrong (ARGS=...)
-	$(GO) run ./cmd/kingbus-demo $(ARGS)
+demo: build ## a source, kingbus and a replica on this machine, shown live (ARGS=--seconds=20 compares in the end)
+	$(GO) build -trimpath -o bin/kingbus-demo ./cmd/kingbus-demo
+	@bin/kingbus-demo $(ARGS)
 
 .PHONY: bench
 bench: ## throughput and latency against a real source (ARGS=...)

@@ -55,6 +55,9 @@ func (d *demo) writeScripts(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := d.folder.script("kingbus-status", "", []string{d.cfg.Kingbus, "status", "--admin-listen", d.kingbus.admin}); err != nil {
+		return err
+	}
 	host, port, err := net.SplitHostPort(d.kingbus.mysql)
 	if err != nil {
 		return err

@@ -13,26 +13,24 @@ func (d *demo) printHeader() {
 	if d.cfg.Duration > 0 {
 		end = fmt.Sprintf("It ends by itself after %v, with a comparison; Ctrl-C ends it at once.", d.cfg.Duration)
 	}
-	f := d.folder
 	d.view.line(`kingbus demo: a MySQL source, kingbus and a MySQL replica, all on this machine.
 %s
 
-  source    %-18s %-16s  mysql client: %s
-  kingbus   %-18s %-16s  mysql client: %s
-  replica   %-18s %-16s  mysql client: %s
-
-  status    %s status --admin-listen %s     (or http://%[12]s/)
-  logs      %s/{source,kingbus,replica}.log
+  source    %-18s %s
+  kingbus   %-18s %-18s status and metrics: http://%s/
+  replica   %-18s %s
 
 Things to try meanwhile in another terminal:
-  kill -9 %d      kill kingbus: it is started again after a second, and all goes on
-  %s -e 'SHOW BINARY LOGS; SHOW REPLICAS'
-  %s-binlog binlog.000001 | less      the binlog, as mysqlbinlog gets it from kingbus
-  %s -e 'SHOW REPLICA STATUS\G'
-`, end, "MySQL "+d.source.Server.Version, d.source.Addr(), f.file("source"),
-		d.kingbus.version, d.kingbus.mysql, f.file("kingbus"),
-		"MySQL "+d.replica.Server.Version, d.replica.Addr(), f.file("replica"),
-		d.cfg.Kingbus, d.kingbus.admin, f.path, pid, f.file("kingbus"), f.file("kingbus"), f.file("replica"))
+  cd %s
+  kill -9 %-34d kill kingbus: it is started again, all goes on
+  ./kingbus -e 'SHOW BINARY LOGS'            the mysql client at kingbus; ./source and ./replica
+  ./replica -E -e 'SHOW REPLICA STATUS'      are the same at the servers
+  ./kingbus-binlog binlog.000001 | less      the binlog, as mysqlbinlog gets it from kingbus
+  ./kingbus-status                           what kingbus itself says
+  tail -f kingbus.log                        the logs; also source.log and replica.log
+`, end, "MySQL "+d.source.Server.Version, d.source.Addr(),
+		d.kingbus.version, d.kingbus.mysql, d.kingbus.admin,
+		"MySQL "+d.replica.Server.Version, d.replica.Addr(), d.folder.path, pid)
 }
 
 // draw shows the newest sample: as a table on a terminal, else as a line, once a second. what says what is being done.
@@ -56,6 +54,7 @@ func (d *demo) table(elapsed time.Duration, what string) []string {
 		what = fmt.Sprintf("%d writers, %d transactions/s wanted", d.cfg.Writers, d.cfg.Rate)
 	}
 	if d.cfg.Duration > 0 {
+		elapsed = min(elapsed, d.cfg.Duration)
 		what = fmt.Sprintf("of %s   %s", clock(d.cfg.Duration), what)
 	}
 	lines := []string{

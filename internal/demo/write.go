@@ -127,6 +127,7 @@ func (l *lag) begin() {
 	l.sent = time.Now()
 }
 
+// end ends the measurement of a beat that has arrived, or for which nobody waits any more.
 func (l *lag) end() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -154,6 +155,7 @@ func (d *demo) startBeats(ctx, until context.Context) error {
 			if err == nil {
 				d.watch.lag.begin()
 				err = awaitBeat(ctx, until, replica, beat)
+				d.watch.lag.end()
 			}
 			if ctx.Err() != nil || until.Err() != nil {
 				return nil
@@ -161,7 +163,6 @@ func (d *demo) startBeats(ctx, until context.Context) error {
 			if err != nil {
 				return fmt.Errorf("measuring the lag: %w", err)
 			}
-			d.watch.lag.end()
 		}
 		return nil
 	})
