@@ -66,13 +66,24 @@ Exit codes:
 	flags.IntVar(&cfg.Writers, "writers", 4, "connections that write")
 	flags.StringVar(&cfg.Kingbus, "kingbus", "bin/kingbus", "the program kingbus")
 	err := cmd.ExecuteContext(ctx)
-	if err == nil {
-		return 0
+	if err != nil {
+		fmt.Fprintf(stderr, "kingbus-demo: %v\n", err)
+		if !ran {
+			return exitUsage
+		}
 	}
-	fmt.Fprintf(stderr, "kingbus-demo: %v\n", err)
+	return exitCode(err)
+}
+
+// exitCode returns the code for what demo.Run returned.
+func exitCode(err error) int {
 	switch {
-	case !ran || errors.Is(err, demo.ErrUsage):
+	case err == nil:
+		return 0
+	case errors.Is(err, demo.ErrUsage):
 		return exitUsage
+	case errors.Is(err, demo.ErrNotEqual):
+		return exitFailed
 	case errors.Is(err, demo.ErrInterrupted):
 		return exitInterrupted
 	}

@@ -78,8 +78,9 @@ func (c *Config) check() error {
 const (
 	// stopGrace is how long kingbus may take to stop.
 	stopGrace = 10 * time.Second
-	// catchUp is how long kingbus and replica may take, once nobody writes any more, to get everything.
-	catchUp = time.Minute
+	// catchUp is how long may pass, once nobody writes any more, without a transaction that arrives, before what is
+	// missing is given up.
+	catchUp = 30 * time.Second
 	// redraw is how often the state is sampled, and drawn on a terminal.
 	redraw = 250 * time.Millisecond
 )

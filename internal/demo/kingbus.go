@@ -46,6 +46,7 @@ type kingbus struct {
 	admin    string // host:port
 	password string // of replicaUser
 	notice   func(format string, args ...any)
+	delay    time.Duration // between a death and the next start
 	client   *http.Client
 	version  string // known after awaitReady
 
@@ -56,7 +57,7 @@ type kingbus struct {
 
 func newKingbus(path string, f *folder, source string, notice func(string, ...any)) (*kingbus, error) {
 	k := &kingbus{
-		path: path, log: f.file("kingbus.log"), notice: notice,
+		path: path, log: f.file("kingbus.log"), notice: notice, delay: restartDelay,
 		client: &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}},
 	}
 	var err error
@@ -115,11 +116,11 @@ func (k *kingbus) run(ctx context.Context) error {
 		if failures == maxQuick {
 			return fmt.Errorf("kingbus ends again and again (%v); its log says:\n%s", err, lastLines(k.log, 5))
 		}
-		k.notice("kingbus (pid %d) ended: %v. It is started again in %v.", pid, err, restartDelay)
+		k.notice("kingbus (pid %d) ended: %v. It is started again in %v.", pid, err, k.delay)
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(restartDelay):
+		case <-time.After(k.delay):
 		}
 	}
 }

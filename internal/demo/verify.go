@@ -37,9 +37,10 @@ func (d *demo) verify(ctx context.Context) (verdict, error) {
 	return count(ctx, d.source)
 }
 
-// awaitArrival waits until kingbus and replica have everything, for a bounded time.
+// awaitArrival waits until kingbus and replica have everything, as long as something arrives.
 func (d *demo) awaitArrival(ctx context.Context) error {
-	deadline := time.Now().Add(catchUp)
+	var deadline time.Time
+	var arrived uint64
 	tick := time.NewTicker(redraw / 5)
 	defer tick.Stop()
 	for {
@@ -50,9 +51,13 @@ func (d *demo) awaitArrival(ctx context.Context) error {
 		if missing == "" {
 			return nil
 		}
+		s := d.watch.now()
+		if n := s.kingbus.set.Count() + s.replica.set.Count(); n != arrived || deadline.IsZero() {
+			arrived, deadline = n, time.Now().Add(catchUp)
+		}
 		d.draw("nobody writes any more; waiting until everything has arrived")
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%w: %v after the last transaction, %s", ErrNotEqual, catchUp, missing)
+			return fmt.Errorf("%w: nothing has arrived for %v, and %s", ErrNotEqual, catchUp, missing)
 		}
 		select {
 		case <-ctx.Done():
