@@ -208,8 +208,8 @@ func TestRealReset(t *testing.T) {
 	r.exec("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY); INSERT INTO d.t VALUES (1)")
 	r.compare("")
 	before := export(t, r.st, "binlog.000001")
-	// An idle dump thread of the source does not notice, until there are events.
-	r.exec("RESET BINARY LOGS AND GTIDS; INSERT INTO d.t VALUES (22)")
+	// The source's dump thread does not notice, see watch.
+	r.exec("RESET BINARY LOGS AND GTIDS")
 	awaitProblem(t, r.p, KindBehind)
 	// Even when it has as many transactions again, and more.
 	r.exec("INSERT INTO d.t VALUES (2); INSERT INTO d.t VALUES (3); INSERT INTO d.t VALUES (4); INSERT INTO d.t VALUES (5); INSERT INTO d.t VALUES (6); INSERT INTO d.t VALUES (7)")
@@ -223,6 +223,17 @@ func TestRealReset(t *testing.T) {
 	off.compare("")
 	off.exec("RESET BINARY LOGS AND GTIDS")
 	awaitProblem(t, off.p, KindReset)
+
+	// The same file name, longer than before, with as many transactions.
+	same := newRig(t, mysqltest.Options{}, nil).start()
+	same.exec("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY); INSERT INTO d.t VALUES (1)")
+	same.compare("")
+	// Files are told apart by the time of their making, in seconds.
+	if _, err := same.inst.Await(t.Context(), fmt.Sprintf("SELECT UNIX_TIMESTAMP() > %d", same.st.Status().LastEventTime), func(rows [][]string) bool { return rows[0][0] == "1" }); err != nil {
+		t.Fatal(err)
+	}
+	same.exec("RESET BINARY LOGS AND GTIDS; INSERT INTO d.t SELECT a + 100 FROM d.t; INSERT INTO d.t SELECT a + 200 FROM d.t; INSERT INTO d.t SELECT a + 400 FROM d.t; INSERT INTO d.t SELECT a + 800 FROM d.t; INSERT INTO d.t SELECT a + 1600 FROM d.t")
+	awaitProblem(t, same.p, KindReset)
 }
 
 func TestRealPurge(t *testing.T) {

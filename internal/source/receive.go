@@ -46,6 +46,10 @@ type receiver struct {
 	// certain to come; the two go together.
 	hold bool
 
+	// good: events went into the stream, or the source said that there are none
+	// to send.
+	good bool
+
 	// Not yet in the status.
 	bytes, events, transactions uint64
 	lastTime                    uint32
@@ -345,6 +349,7 @@ func (r *receiver) passOver(h binlog.Header) error {
 		return r.broken(err)
 	}
 	r.pos += uint64(h.Length)
+	r.publish()
 	return nil
 }
 
@@ -362,7 +367,7 @@ func (r *receiver) heartbeat(ctx context.Context, h binlog.Header) error {
 	if hb.Name == r.file && int32(uint32(hb.Position)-uint32(r.pos)) > 0 && !r.passing() {
 		return r.malformed(fmt.Errorf("%w: the source says that it has sent everything up to %d, but nothing has come since %d", binlog.ErrMalformed, hb.Position, r.pos))
 	}
-	r.hold = false
+	r.hold, r.good = false, true
 	if err := r.settle(ctx); err != nil {
 		return err
 	}
@@ -536,7 +541,7 @@ func (r *receiver) append(ctx context.Context, b []byte) error {
 	if err := r.link.Append(ctx, b); err != nil {
 		return err
 	}
-	r.s.progress = true
+	r.s.progress, r.good = true, true
 	r.publish()
 	return nil
 }
@@ -547,9 +552,11 @@ func (r *receiver) publish() {
 	now := p.cfg.Now()
 	p.update(func(st *Status) {
 		if r.stage == stageEvents && st.State != StateStreaming {
-			st.State, st.Problem = StateStreaming, nil
-			st.ConnectedSince = now
+			st.State, st.ConnectedSince = StateStreaming, now
 			st.Connects++
+		}
+		if r.good {
+			st.Problem = nil
 		}
 		st.Received = stream.Coordinates{File: r.file, Pos: r.pos}
 		st.LastHeard = now

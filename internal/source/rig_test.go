@@ -77,6 +77,9 @@ func start(t testing.TB, cfg Config) (p *Puller, stop func()) {
 	if cfg.Heartbeat == 0 {
 		cfg.Heartbeat = 500 * time.Millisecond
 	}
+	if cfg.Watch == 0 {
+		cfg.Watch = time.Second
+	}
 	if cfg.Retry == (Backoff{}) {
 		cfg.Retry = Backoff{5 * time.Millisecond, 50 * time.Millisecond}
 	}

@@ -7,6 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"kingbus/internal/binlog"
 	"kingbus/internal/stream"
 	"kingbus/internal/wire"
 )
@@ -121,25 +124,36 @@ func (s *session) stream(ctx context.Context, f *facts, pl plan, link Link, resu
 	r.hasPrevious = f.atLeast(5, 7) || f.gtidMode != "OFF"
 	s.p.update(func(st *Status) { st.GTIDs = pl.byGTID })
 
+	// Two things end the read in which the receiver waits: the loss of the link
+	// to the stream, and what the watch finds.
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	watched := make(chan struct{})
-	go func() { // ends the read that the receiver waits in, when the link is lost
-		defer close(watched)
+	var g errgroup.Group
+	end := func(err error) error {
+		if err != nil {
+			cancel(err)
+			_ = conn.Close()
+		}
+		return err
+	}
+	g.Go(func() error {
 		select {
 		case <-link.Lost():
-			cancel(link.Err())
-			_ = conn.Close()
+			return end(link.Err())
 		case <-ctx.Done():
+			return nil
 		}
-	}()
+	})
+	g.Go(func() error { return end(s.watch(ctx)) })
 	err := r.receive(ctx)
+	cancel(nil)
+	if ended := g.Wait(); ended != nil && !isProblem(err) {
+		err = ended
+	}
 	if lost := link.Err(); lost != nil && !isProblem(err) {
 		err = lost
 	}
-	cancel(nil)
-	<-watched
-	return s.explain(err)
+	return s.explain(err, &r)
 }
 
 func isProblem(err error) bool {
@@ -153,7 +167,7 @@ func readTimeout(heartbeat time.Duration) time.Duration {
 }
 
 // explain turns what the source or the stream refused into a Problem.
-func (s *session) explain(err error) error {
+func (s *session) explain(err error, r *receiver) error {
 	var refusal *wire.Error
 	switch {
 	case errors.Is(err, stream.ErrDiskFull):
@@ -164,6 +178,10 @@ func (s *session) explain(err error) error {
 		return &Problem{Kind: KindPrivilege, Reason: "the account may not replicate: it lacks REPLICATION SLAVE", Action: s.cfg.grants(), Err: err}
 	case wire.IsCode(err, wire.ErMariaDBReplicaSameID), strings.Contains(refusal.Message, "with the same server_uuid"), strings.Contains(refusal.Message, "same server_uuid/server_id"):
 		return fmt.Errorf("%w: %w", errSameIdentity, err)
+	case wire.IsCode(err, wire.ErSourceFatalReadingBinlog) && !r.good && r.plan.at.Pos > binlog.MagicSize &&
+		(strings.Contains(refusal.Message, "truncated in the middle of event") || strings.Contains(refusal.Message, "position > file size")):
+		return &Problem{Kind: KindReset, At: r.plan.at, Reason: "no event begins there any more: the source was reset or restored, or the file is damaged", Err: err,
+			Action: "look at that position with mysqlbinlog on the source; to follow it as it is now, begin with an empty data folder"}
 	case wire.IsCode(err, wire.ErSourceFatalReadingBinlog):
 		return &Problem{Kind: KindRefused, Reason: "the source refuses to send its binlog", Action: "look into the source's error log; kingbus asks again", Err: err}
 	}

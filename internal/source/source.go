@@ -8,7 +8,8 @@
 //	check    compare what the source says of itself with what the stream holds,
 //	         and decide what to ask for: pure code (plan.go)
 //	stream   read events, check each, cut them into runs, hand those to the
-//	         stream's link (receive.go, run.go)
+//	         stream's link (receive.go, run.go); while nothing comes, look from
+//	         time to time whether the source is still the same (watch.go)
 //
 // Whatever ends a connection is either passing (the network, a restart), and is
 // tried again with a growing delay, or a *Problem, which needs a human: that is
@@ -67,6 +68,9 @@ type Config struct {
 	// Heartbeat is how long the source may be silent; a connection is given up
 	// after four times that. 5 s if zero.
 	Heartbeat time.Duration
+	// Watch is how often to look after a source from which nothing but heartbeats
+	// comes; 30 s if zero.
+	Watch time.Duration
 	// Retry is the delay after what passes by itself, Slow after what needs a
 	// human. Both grow from Min to Max, by half to double, and are shortened by
 	// up to a half at random.
@@ -170,6 +174,10 @@ func New(cfg Config) (*Puller, error) {
 	if cfg.Heartbeat == 0 {
 		cfg.Heartbeat = 5 * time.Second
 	}
+	if cfg.Watch <= 0 {
+		cfg.Watch = 30 * time.Second
+	}
+	cfg.Watch = max(cfg.Watch, 2*cfg.Heartbeat) // a heartbeat must come in between
 	cfg.Retry = cfg.Retry.orDefault(250*time.Millisecond, 15*time.Second)
 	cfg.Slow = cfg.Slow.orDefault(5*time.Second, time.Minute)
 	if cfg.Now == nil {
@@ -283,7 +291,7 @@ func (p *Puller) failed(err error, failures int) time.Duration {
 	case problem == nil:
 		p.log.Warn("the connection to the source ended; trying again", "error", err, "wait", wait)
 	default:
-		p.log.Error("the source cannot be followed", "reason", problem.Reason, "at", problem.At.String(), "error", problem.Err, "action", problem.Action, "wait", wait)
+		p.log.Error("the source cannot be followed", "error", problem, "kind", problem.Kind, "wait", wait)
 	}
 	return wait
 }
