@@ -52,7 +52,7 @@ demo: build ## a source, kingbus and a replica on this machine, shown live (ARGS
 	@bin/kingbus-demo $(ARGS)
 
 .PHONY: bench
-bench: ## throughput and latency against a real source (ARGS=...)
+bench: build ## throughput and latency against a real source (ARGS=...)
 	$(GO) run ./cmd/kingbus-bench $(ARGS)
 
 .PHONY: clean
