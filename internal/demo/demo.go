@@ -101,6 +101,7 @@ func Run(ctx context.Context, cfg Config) error {
 		err = ErrInterrupted // whatever failed then failed because of it
 	}
 	if err != nil && !interrupted {
+		err = d.blame(err)
 		d.keepLogs()
 	}
 	d.view.progress("stopping and removing everything")
@@ -127,6 +128,7 @@ type demo struct {
 	}
 	watch    *watcher
 	lastLine time.Time // when the state was last written without a terminal
+	written  sample    // when writing ended
 	writing  struct {
 		stop context.CancelFunc // ends the writers between two transactions
 		done sync.WaitGroup
@@ -185,6 +187,16 @@ func (d *demo) cause(err error) error {
 	return err
 }
 
+// blame adds which MySQL server has died, if one has: the errors after that only speak of lost connections.
+func (d *demo) blame(err error) error {
+	for _, inst := range []*mysqltest.Instance{d.source, d.replica} {
+		if inst != nil && !inst.Running() {
+			err = fmt.Errorf("the MySQL server %q has died, and only kingbus is started again by the demo: %w", inst.Name, err)
+		}
+	}
+	return err
+}
+
 // run shows what goes on until the time is over, then compares.
 func (d *demo) run(ctx context.Context) error {
 	d.view.clear()
@@ -193,6 +205,7 @@ func (d *demo) run(ctx context.Context) error {
 	if err := d.cause(d.show(ctx)); err != nil {
 		return err
 	}
+	d.written = d.watch.now()
 	if d.cfg.Duration == 0 {
 		d.printSummary(verdict{})
 		return nil

@@ -125,7 +125,7 @@ func (d *demo) printSummary(v verdict) {
 		d.view.settle()
 	}
 	s := w.now()
-	total := between(w.first, s, atSource)
+	total := between(w.first, d.written, atSource)
 	_, worst := w.lag.now()
 	_, starts := d.kingbus.process()
 	restarts := "never restarted"
@@ -133,7 +133,7 @@ func (d *demo) printSummary(v verdict) {
 		restarts = "restarted " + times(starts-1)
 	}
 	d.view.line("\n  written       %s in %s of binlog, in %.1f s: %.0f transactions/s, %s MB/s",
-		transactions(s.source.set.Count()), size(s.source.bytes), s.when.Sub(w.first.when).Seconds(), total.transactions, megabytes(total.bytes))
+		transactions(s.source.set.Count()), size(s.source.bytes), d.written.when.Sub(w.first.when).Seconds(), total.transactions, megabytes(total.bytes))
 	d.view.line("  worst lag     %s, %s until a transaction could be read at the replica", transactions(w.lagMost), milliseconds(worst))
 	d.view.line("  kingbus       %s of memory at most (RssAnon), %s", size(uint64(w.memory)), restarts)
 	if v.tables > 0 {
