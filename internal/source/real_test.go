@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -414,10 +413,8 @@ func TestRealChecks(t *testing.T) {
 	awaitProblem(t, off.p, KindBinlogOff)
 
 	// A MariaDB.
-	if os.Getenv("KINGBUS_TEST_MARIADB") != "" {
-		maria := newRig(t, mysqltest.Options{Flavour: mysqltest.MariaDB1011}, nil).start()
-		awaitProblem(t, maria.p, KindMariaDB)
-	}
+	maria := newRig(t, mysqltest.Options{Flavour: mysqltest.MariaDB1011}, nil).start()
+	awaitProblem(t, maria.p, KindMariaDB)
 }
 
 // identity replaces that of the stream.
