@@ -190,8 +190,11 @@ func TestMalformed(t *testing.T) {
 					return e.edit(p), false
 				}
 				// On resuming the same event comes again.
-				q := slices.Clone(whole)
-				e.edit(q)
+				var q [][]byte
+				for _, b := range whole {
+					q = append(q, bytes.Clone(b))
+				}
+				q = e.edit(q)
 				return append(p[:2:2], q[min(boundaryIndex(whole, boundary), len(q)):]...), false
 			}
 			p, _ := start(t, f.config(m))
