@@ -59,18 +59,25 @@ type transcript struct {
 // recordDump sends the request and reads until the dump ends, or until stop.
 func recordDump(t *testing.T, c *wire.Client, payload []byte, stop func(binlog.Header) bool) transcript {
 	t.Helper()
-	if err := c.Command(payload); err != nil {
-		t.Fatal(err)
+	tr, err := readDump(c, payload, stop)
+	if err != nil {
+		t.Fatalf("%v, after %d packets: %s", err, len(tr.lines), strings.Join(tr.lines, "\n"))
 	}
-	var tr transcript
+	return tr
+}
+
+func readDump(c *wire.Client, payload []byte, stop func(binlog.Header) bool) (tr transcript, err error) {
+	if err := c.Command(payload); err != nil {
+		return tr, err
+	}
 	for {
 		p, err := c.Conn().ReadPacket(64 << 20)
 		switch {
 		case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
 			tr.lines = append(tr.lines, "closed")
-			return tr
+			return tr, nil
 		case err != nil:
-			t.Fatalf("read: %v, after %d packets: %s", err, len(tr.lines), strings.Join(tr.lines, "\n"))
+			return tr, err
 		case wire.IsError(p):
 			tr.lines = append(tr.lines, wire.ParseError(p).Error())
 			continue
@@ -78,18 +85,17 @@ func recordDump(t *testing.T, c *wire.Client, payload []byte, stop func(binlog.H
 			tr.lines = append(tr.lines, "EOF "+hex.EncodeToString(p))
 			continue
 		case len(p) < 1+binlog.HeaderSize || p[0] != 0:
-			t.Fatalf("not an event: %x", p)
+			return tr, fmt.Errorf("not an event: %x", p)
 		}
 		ev := append([]byte(nil), p[1:]...)
 		h, err := binlog.ParseHeader(ev)
 		if err != nil {
-			t.Fatal(err)
+			return tr, err
 		}
 		tr.full = append(tr.full, ev)
 		tr.lines = append(tr.lines, describe(h, ev))
 		if stop != nil && stop(h) {
-			_ = c.Close()
-			return tr
+			return tr, c.Close()
 		}
 	}
 }
