@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	pb "go.etcd.io/raft/v3/raftpb"
@@ -42,7 +43,11 @@ func (w *writer) run(ctx context.Context) error {
 				return err
 			}
 		case <-w.n.appends.ready:
-			if err := w.write(ctx, w.n.appends.drain()); err != nil {
+			err := w.write(ctx, w.n.appends.drain())
+			if err != nil && errors.Is(err, ctx.Err()) {
+				return nil // stopped while the disk was full
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -90,16 +95,21 @@ func (w *writer) write(ctx context.Context, msgs []*pb.Message) error {
 func (w *writer) append(ctx context.Context) ([]segment.Location, error) {
 	for {
 		at, err := w.n.segments.Append(w.batch)
-		if !errors.Is(err, segment.ErrNoSpace) {
+		if !noSpace(err) {
 			return at, err
 		}
 		w.n.log.Error("the disk is full, nothing is acknowledged: free space, kingbus goes on by itself", "dir", w.n.dir, "error", err)
 		select {
 		case <-time.After(fullRetry):
 		case <-ctx.Done():
-			return nil, err
+			return nil, ctx.Err()
 		}
 	}
+}
+
+// noSpace tells whether the disk is full, which is no reason to stop.
+func noSpace(err error) bool {
+	return errors.Is(err, segment.ErrNoSpace) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 // add puts an entry into the batch. An entry that overwrites one of the same

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	pb "go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -184,7 +185,13 @@ func (s *saver) notify() {
 func (s *saver) run(ctx context.Context) error {
 	for {
 		committed, grown := s.n.hard.committed()
-		if err := s.work(committed); err != nil {
+		err := s.work(committed)
+		var again <-chan time.Time
+		switch {
+		case noSpace(err):
+			s.n.log.Warn("the disk is full: no checkpoint is written; trying again", "dir", s.n.dir, "error", err)
+			again = time.After(fullRetry)
+		case err != nil:
 			return err
 		}
 		select {
@@ -192,6 +199,7 @@ func (s *saver) run(ctx context.Context) error {
 			return nil
 		case <-s.wake:
 		case <-grown:
+		case <-again:
 		}
 	}
 }
@@ -200,45 +208,47 @@ func (s *saver) run(ctx context.Context) error {
 func (s *saver) work(committed uint64) error {
 	s.mu.Lock()
 	c, drop := s.pending, s.drop
-	if c != nil && c.index > committed {
-		c = nil
-	}
-	if c != nil {
-		s.pending = nil
-	}
 	if s.dropAt > committed {
 		drop = 0
 	}
 	s.mu.Unlock()
-	if c != nil {
-		if err := s.save(*c); err != nil {
+	// Space is given back first: there may be none for the checkpoint.
+	if drop != 0 {
+		if err := s.dropBefore(drop); err != nil {
 			return err
 		}
 	}
-	if drop == 0 {
+	if c == nil || c.index > committed {
 		return nil
 	}
-	return s.dropBefore(drop)
+	if err := s.save(*c); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	if s.pending == c {
+		s.pending = nil
+	}
+	s.mu.Unlock()
+	if drop != 0 {
+		return s.dropBefore(drop)
+	}
+	return nil
 }
 
-// dropBefore removes segments, as far as the newest checkpoint allows: a start
-// needs all entries after its checkpoint. An older checkpoint that would keep
-// them goes too.
+// dropBefore removes segments, as far as the oldest checkpoint allows: a start
+// needs all entries after its checkpoint, and that may have to be the oldest one
+// if the newest is damaged.
 func (s *saver) dropBefore(index uint64) error {
 	found, err := listCheckpoints(s.n.cfg.FS, s.n.dir)
 	if err != nil {
 		return fmt.Errorf("list checkpoints: %w", err)
 	}
-	index = min(index, found[len(found)-1]+1)
-	if index <= s.n.segments.FirstIndex() {
+	if len(found) == 0 { // somebody took them away
 		return nil
 	}
-	keep := 0
-	for found[keep]+1 < index {
-		keep++
-	}
-	if err := s.remove(found[:keep]); err != nil {
-		return err
+	index = min(index, found[0]+1)
+	if index <= s.n.segments.FirstIndex() {
+		return nil
 	}
 	if err := s.n.segments.DropBefore(index); err != nil {
 		return fmt.Errorf("drop segments: %w", err)
@@ -246,19 +256,8 @@ func (s *saver) dropBefore(index uint64) error {
 	return nil
 }
 
-// remove removes checkpoints, durably: none may come back whose entries are gone.
-func (s *saver) remove(indexes []uint64) error {
-	for _, index := range indexes {
-		if err := s.n.cfg.FS.Remove(checkpointName(s.n.dir, index)); err != nil {
-			return fmt.Errorf("remove checkpoint: %w", err)
-		}
-	}
-	if len(indexes) == 0 {
-		return nil
-	}
-	return s.n.cfg.FS.SyncDir(s.n.dir)
-}
-
+// save writes a checkpoint and removes old ones, durably: none may come back
+// whose entries are gone.
 func (s *saver) save(c checkpoint) error {
 	if err := c.save(s.n.cfg.FS, s.n.dir); err != nil {
 		return err
@@ -267,5 +266,13 @@ func (s *saver) save(c checkpoint) error {
 	if err != nil {
 		return fmt.Errorf("list checkpoints: %w", err)
 	}
-	return s.remove(found[:max(0, len(found)-keptCheckpoints)])
+	if len(found) <= keptCheckpoints {
+		return nil
+	}
+	for _, index := range found[:len(found)-keptCheckpoints] {
+		if err := s.n.cfg.FS.Remove(checkpointName(s.n.dir, index)); err != nil {
+			return fmt.Errorf("remove checkpoint: %w", err)
+		}
+	}
+	return s.n.cfg.FS.SyncDir(s.n.dir)
 }

@@ -91,6 +91,7 @@ type Node struct {
 	lock io.Closer
 
 	raw        *raft.RawNode // touched by the loop only
+	term       uint64        // as leadership was told; the loop's
 	conf       *pb.ConfState
 	segments   *segment.Log
 	hard       *hardState
@@ -154,154 +155,6 @@ func Open(cfg Config) (_ *Node, err error) {
 	return n, nil
 }
 
-// firstIndex and firstTerm are of the checkpoint with which a new log begins: it
-// holds no entries but the membership.
-const firstIndex, firstTerm = 1, 1
-
-func (n *Node) openFiles() error {
-	fsys := n.cfg.FS
-	id, fresh, err := openIdentity(fsys, n.dir, randomUint64)
-	if err != nil {
-		return err
-	}
-	if fresh {
-		// A folder that was begun and not finished has no identity: nothing in
-		// it was ever acknowledged. One with a log and no identity is not ours
-		// to begin anew.
-		if names, err := fsys.ReadDir(filepath.Join(n.dir, "log")); err == nil && len(names) > 1 {
-			return fmt.Errorf("data folder %s has a log, but no file %q that says whose it is: restore that file, or use an empty folder", n.dir, identityFile)
-		}
-	}
-	n.id = id.Raft
-	n.numbers.Store(randomUint64() &^ 0xffffffff)
-	if n.hard, err = openHardState(fsys, n.dir, filepath.Join(n.dir, "hardstate")); err != nil {
-		return err
-	}
-	committed, _ := n.hard.committed()
-	var recovery segment.Recovery
-	n.segments, recovery, err = segment.Open(fsys, filepath.Join(n.dir, "log"), segment.Options{
-		SegmentBytes: n.cfg.SegmentBytes, Committed: committed, Logger: n.log,
-	})
-	if err != nil {
-		return err // it says that it is about the log
-	}
-	if recovery.TornBytes > 0 {
-		n.log.Warn("cut off a torn write at the end of the log; nothing in it was acknowledged",
-			"file", recovery.TornFile, "offset", recovery.TornOffset, "bytes", recovery.TornBytes)
-	}
-	if !fresh {
-		return nil
-	}
-	// The identity is the last step: a folder without one is made anew.
-	if err := n.segments.ResetTo(firstIndex, firstTerm); err != nil {
-		return fmt.Errorf("begin the log: %w", err)
-	}
-	if err := n.hard.init(firstTerm, firstIndex); err != nil {
-		return err
-	}
-	first := checkpoint{index: firstIndex, term: firstTerm, conf: &pb.ConfState{Voters: []uint64{n.id}}}
-	if err := first.save(fsys, n.dir); err != nil {
-		return err
-	}
-	if err := id.save(fsys, n.dir); err != nil {
-		return fmt.Errorf("write identity: %w", err)
-	}
-	n.log.Info("made a new data folder", "dir", n.dir, "cluster_id", id.Cluster, "raft_id", id.Raft)
-	return nil
-}
-
-// replay restores the newest checkpoint and applies what was committed after it,
-// and fills the window with the entries after that.
-func (n *Node) replay() error {
-	committed, _ := n.hard.committed()
-	c, problems, err := newestCheckpoint(n.cfg.FS, n.dir, committed)
-	for _, p := range problems {
-		n.log.Warn("passed over a checkpoint", "error", p)
-	}
-	if err != nil {
-		return err
-	}
-	if err := n.machine.Restore(c.index, c.state); err != nil {
-		return fmt.Errorf("restore checkpoint of entry %d: %w", c.index, err)
-	}
-	n.conf = c.conf
-	last := n.segments.LastIndex()
-	if last < committed && committed > firstIndex {
-		return fmt.Errorf("the log ends at entry %d, but %d was committed: entries are missing at its end; restore the data folder", last, committed)
-	}
-	n.applier = &applier{n: n, last: entryID{c.index, c.term}}
-	n.window = newWindow(n.hard.raft(), n.conf, entryID{c.index, c.term})
-	if last > c.index {
-		if err := n.replayEntries(c.index+1, committed); err != nil {
-			return err
-		}
-	}
-	n.applied.Store(max(c.index, min(committed, last)))
-	return nil
-}
-
-func (n *Node) replayEntries(from, committed uint64) error {
-	at, err := n.segments.Seek(from)
-	if err != nil {
-		return fmt.Errorf("find entry %d: %w", from, err)
-	}
-	r, err := n.segments.NewReader(at)
-	if err != nil {
-		return fmt.Errorf("read from entry %d: %w", from, err)
-	}
-	defer r.Close()
-	// The entry before the first one of a segment ends a segment: remember which,
-	// so that its checkpoint is taken if it was not.
-	n.applier.segment = at.Segment
-	for next := from; ; next++ {
-		stored, at, err := r.Next()
-		if err == io.EOF && next == n.segments.LastIndex()+1 {
-			return n.applier.flush()
-		}
-		if err != nil {
-			return fmt.Errorf("replay entry %d: %w", next, err)
-		}
-		if stored.Index != next {
-			return fmt.Errorf("replay: found entry %d where %d should be", stored.Index, next)
-		}
-		e := &pb.Entry{Index: new(stored.Index), Term: new(stored.Term), Type: pb.EntryType(stored.Type).Enum(), Data: append([]byte(nil), stored.Data...)}
-		if next > committed {
-			n.window.append([]slot{{entry: e, at: at}})
-			continue
-		}
-		var payload []byte
-		if len(stored.Data) > 0 {
-			payload = append([]byte{}, stored.Payload...)
-		}
-		if err := n.applier.add(Entry{Index: next, Term: stored.Term, Payload: payload, At: at}); err != nil {
-			return err
-		}
-		if err := n.applier.flush(); err != nil {
-			return err
-		}
-		n.window.reset(entryID{next, stored.Term})
-	}
-}
-
-func (n *Node) startRaft() error {
-	raw, err := raft.NewRawNode(&raft.Config{
-		ID: n.id, ElectionTick: 10, HeartbeatTick: 1,
-		Storage: n.window, Applied: n.applied.Load(), AsyncStorageWrites: true,
-		MaxSizePerMsg: 1 << 20, MaxCommittedSizePerReady: 64 << 10, MaxInflightMsgs: 256,
-		CheckQuorum: true, PreVote: true, DisableProposalForwarding: true, StepDownOnRemoval: true,
-		Logger: raftLogger{n.log},
-	})
-	if err != nil {
-		return fmt.Errorf("start raft: %w", err)
-	}
-	n.raw = raw
-	if voters := n.conf.GetVoters(); len(voters) == 1 && voters[0] == n.id {
-		// There is nobody to wait for.
-		return n.raw.Campaign()
-	}
-	return fmt.Errorf("the group of this data folder has %d voters, this version runs groups of one", len(n.conf.GetVoters()))
-}
-
 func (n *Node) start() {
 	ctx, stop := context.WithCancel(context.Background())
 	n.stop = stop
@@ -314,7 +167,9 @@ func (n *Node) start() {
 		err := g.Wait()
 		if err == nil { // stopped, and the commit index is saved: so may be the rest
 			committed, _ := n.hard.committed()
-			err = n.saver.work(committed)
+			if err = n.saver.work(committed); noSpace(err) {
+				err = nil // the next start replays more
+			}
 		}
 		n.leadership.close()
 		n.refuseProposals()
@@ -335,8 +190,9 @@ func (n *Node) Propose(ctx context.Context, payload []byte) error {
 	if len(payload) == 0 || len(payload) > MaxPayload {
 		return fmt.Errorf("propose %d bytes: %w", len(payload), ErrTooLarge)
 	}
+	h := handle{length: uint32(len(payload)), crc: crc32.Checksum(payload, castagnoli), proposer: n.id, number: n.numbers.Add(1)}
 	for {
-		wait := n.staging.reserve(len(payload))
+		wait := n.staging.put(h.number, payload)
 		if wait == nil {
 			break
 		}
@@ -348,8 +204,6 @@ func (n *Node) Propose(ctx context.Context, payload []byte) error {
 			return ErrClosed
 		}
 	}
-	h := handle{length: uint32(len(payload)), crc: crc32.Checksum(payload, castagnoli), proposer: n.id, number: n.numbers.Add(1)}
-	n.staging.put(h.number, payload)
 	p := proposal{data: h.encode(), done: make(chan error, 1)}
 	n.proposals.push(p)
 	var err error
@@ -359,8 +213,7 @@ func (n *Node) Propose(ctx context.Context, payload []byte) error {
 		err = ErrClosed
 	}
 	if err != nil {
-		n.staging.take(h.number)
-		n.staging.release(len(payload))
+		n.staging.release(h.number)
 	}
 	return err
 }

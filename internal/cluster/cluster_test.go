@@ -27,10 +27,11 @@ type counter struct {
 	restored uint64
 	payloads [][]byte
 	index    uint64
+	most     int // payload in one Apply
 	changed  chan struct{}
 }
 
-func (c *counter) Restore(index uint64, state []byte) error {
+func (c *counter) Restore(index uint64, state []byte, _ []uint64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.restored, c.index, c.changed = index, index, make(chan struct{})
@@ -45,7 +46,10 @@ func (c *counter) Restore(index uint64, state []byte) error {
 func (c *counter) Apply(entries []Entry) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	bytes := 0
+	defer func() { c.most = max(c.most, bytes) }()
 	for _, e := range entries {
+		bytes += len(e.Payload)
 		if e.Index != c.index+1 {
 			return fmt.Errorf("entry %d after %d", e.Index, c.index)
 		}
@@ -59,7 +63,7 @@ func (c *counter) Apply(entries []Entry) error {
 	return nil
 }
 
-func (c *counter) Checkpoint(uint64) ([]byte, error) {
+func (c *counter) Checkpoint(_, _ uint64) ([]byte, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var b []byte
@@ -92,8 +96,13 @@ func (c *counter) await(t *testing.T, n int) {
 
 func open(t *testing.T, fs vfs.FS) (*Node, *counter) {
 	t.Helper()
+	return openSegments(t, fs, 64<<10)
+}
+
+func openSegments(t *testing.T, fs vfs.FS, bytes int64) (*Node, *counter) {
+	t.Helper()
 	c := &counter{}
-	n, err := Open(Config{FS: fs, Dir: "d", Machine: c, Log: slog.New(slog.DiscardHandler), SegmentBytes: 64 << 10, InFlight: 1 << 20, Tick: time.Millisecond})
+	n, err := Open(Config{FS: fs, Dir: "d", Machine: c, Log: slog.New(slog.DiscardHandler), SegmentBytes: bytes, InFlight: 1 << 20, Tick: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,6 +217,7 @@ func TestFolderChecks(t *testing.T) {
 		{"no identity", func(fs *vfs.Mem) { _ = fs.Remove("d/node") }, "no file \"node\""},
 		{"broken identity", func(fs *vfs.Mem) { overwrite(fs, "d/node", `{"format":1`) }, "damaged"},
 		{"hard state gone bad", func(fs *vfs.Mem) { overwrite(fs, "d/hardstate", strings.Repeat("x", hardFileSize)) }, "neither of its two copies"},
+		{"hard state gone", func(fs *vfs.Mem) { _ = fs.Remove("d/hardstate") }, "hardstate is missing"},
 		{"no checkpoint", func(fs *vfs.Mem) {
 			names, _ := fs.ReadDir("d")
 			for _, n := range names {
@@ -288,7 +298,7 @@ func TestHardStateTorn(t *testing.T) {
 		if err := fs.MkdirAll("d"); err != nil {
 			t.Fatal(err)
 		}
-		h, err := openHardState(fs, "d", "d/hs")
+		h, err := openHardState(fs, "d", "d/hs", true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -309,7 +319,7 @@ func TestHardStateTorn(t *testing.T) {
 		if err := h.close(); err != nil {
 			t.Fatal(err)
 		}
-		got, err := openHardState(fs, "d", "d/hs")
+		got, err := openHardState(fs, "d", "d/hs", false)
 		if err != nil {
 			t.Fatalf("cut at %d: %v", cut, err)
 		}

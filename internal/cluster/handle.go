@@ -47,56 +47,68 @@ func decodeHandle(b []byte) (handle, error) {
 	}, nil
 }
 
-// staging holds payloads from their proposal until the append of their entry
-// writes both, and bounds the bytes that are in flight: from the proposal until
-// the entry is applied. It is the back pressure on the source's socket.
+// staging holds what this node has proposed. A payload stays until the append of
+// its entry takes it; its bytes count from the proposal until the entry is
+// applied. That bounds the bytes in flight: the back pressure on the source's
+// socket. Only numbers of this process are in it, so an entry of an earlier one,
+// which counted there, gives nothing back here.
 type staging struct {
-	mu       sync.Mutex
-	payloads map[uint64][]byte // by handle.number
-	bytes    int               // proposed and not yet released
-	limit    int
-	room     chan struct{} // closed and replaced when bytes shrink
+	mu    sync.Mutex
+	calls map[uint64]staged // by handle.number
+	bytes int               // of all calls
+	limit int
+	room  chan struct{} // closed when bytes shrink; nil while nobody waits
+}
+
+type staged struct {
+	payload []byte // nil once it was taken
+	size    int
 }
 
 func newStaging(limit int) *staging {
-	return &staging{payloads: map[uint64][]byte{}, limit: limit, room: make(chan struct{})}
+	return &staging{calls: map[uint64]staged{}, limit: limit}
 }
 
-// reserve takes n bytes of the quota, or returns a channel that is closed when
-// it is worth trying again. A payload larger than the quota passes alone.
-func (s *staging) reserve(n int) (wait <-chan struct{}) {
+// put stages a payload, or returns a channel that is closed when it is worth
+// trying again. A payload larger than the limit passes alone.
+func (s *staging) put(number uint64, payload []byte) (wait <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.bytes > 0 && s.bytes+n > s.limit {
+	if s.bytes > 0 && s.bytes+len(payload) > s.limit {
+		if s.room == nil {
+			s.room = make(chan struct{})
+		}
 		return s.room
 	}
-	s.bytes += n
+	s.bytes += len(payload)
+	s.calls[number] = staged{payload, len(payload)}
 	return nil
 }
 
-func (s *staging) put(number uint64, payload []byte) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.payloads[number] = payload
-}
-
-// take removes and returns the payload; nil when it is not there.
+// take returns the payload, once; nil when it is not there.
 func (s *staging) take(number uint64) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := s.payloads[number]
-	delete(s.payloads, number)
-	return p
+	c, ok := s.calls[number]
+	if !ok {
+		return nil
+	}
+	s.calls[number] = staged{size: c.size}
+	return c.payload
 }
 
-// release gives n bytes of the quota back.
-func (s *staging) release(n int) {
+// release gives the room of calls back: they were applied, or not taken. Numbers
+// that are not there are passed over.
+func (s *staging) release(numbers ...uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n == 0 {
-		return
+	before := s.bytes
+	for _, n := range numbers {
+		s.bytes -= s.calls[n].size
+		delete(s.calls, n)
 	}
-	s.bytes -= n
-	close(s.room)
-	s.room = make(chan struct{})
+	if s.bytes < before && s.room != nil {
+		close(s.room)
+		s.room = nil
+	}
 }

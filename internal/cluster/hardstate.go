@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"io/fs"
 	"sync"
 
@@ -48,30 +49,37 @@ type hardState struct {
 	err    error // of a failed write or sync; nothing is written after it
 }
 
-// openHardState reads the file, or makes it.
-func openHardState(fsys vfs.FS, dir, name string) (*hardState, error) {
+// openHardState reads the file, or makes it for a new folder.
+func openHardState(fsys vfs.FS, dir, name string, create bool) (*hardState, error) {
 	h := &hardState{saved: make(chan struct{})}
-	f, err := fsys.OpenWrite(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		if f, err = fsys.Create(name); err == nil {
-			err = fsys.SyncDir(dir)
+	var err error
+	if create {
+		if h.file, err = fsys.Create(name); err != nil {
+			return nil, fmt.Errorf("make hard state: %w", err)
 		}
+		if err = fsys.SyncDir(dir); err == nil {
+			return h, nil
+		}
+	} else {
+		h.file, err = fsys.OpenWrite(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%s is missing. A node must not vote without it; restore the data folder, or remove this node and add it again empty", name)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("open hard state: %w", err)
+		}
+		err = h.read(name)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open hard state: %w", err)
-	}
-	h.file = f
-	if err := h.read(name); err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, errors.Join(err, h.file.Close())
 	}
 	return h, nil
 }
 
 func (h *hardState) read(name string) error {
 	buf := make([]byte, hardFileSize)
-	n, _ := h.file.ReadAt(buf, 0)
-	if n == 0 {
-		return nil // new
+	if _, err := h.file.ReadAt(buf, 0); err != nil && err != io.EOF {
+		return fmt.Errorf("read hard state: %w", err)
 	}
 	found, newer := false, byte(0)
 	for slot := range 2 {

@@ -62,8 +62,11 @@ func (n *Node) refuseProposals() {
 func (n *Node) handleReady() {
 	for n.raw.HasReady() {
 		rd := n.raw.Ready()
-		if rd.SoftState != nil {
-			n.leadership.observe(rd.SoftState.RaftState == raft.StateLeader, n.raw.BasicStatus().GetTerm())
+		// A leader that lost one term and won another in between has the same role.
+		if rd.SoftState != nil || rd.HardState != nil && rd.HardState.GetTerm() != n.term {
+			st := n.raw.BasicStatus()
+			n.term = st.GetTerm()
+			n.leadership.observe(st.RaftState == raft.StateLeader, n.term)
 		}
 		for _, m := range rd.Messages {
 			switch m.GetTo() {

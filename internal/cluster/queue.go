@@ -32,7 +32,7 @@ func (q *queue[T]) drain() []T {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	items := q.items
-	clear(q.spare[:cap(q.spare)])
+	clear(q.spare) // what the last drain returned
 	q.items, q.spare = q.spare[:0], items
 	return items
 }

@@ -11,7 +11,7 @@ type machine struct{ s *Stream }
 
 var _ cluster.StateMachine = machine{}
 
-func (m machine) Restore(entry uint64, encoded []byte) error {
+func (m machine) Restore(entry uint64, encoded []byte, _ []uint64) error {
 	s := m.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,7 +89,7 @@ func (s *Stream) purge(first, at uint64) {
 	}
 }
 
-func (m machine) Checkpoint(segment uint64) ([]byte, error) {
+func (m machine) Checkpoint(segment, _ uint64) ([]byte, error) {
 	s := m.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
