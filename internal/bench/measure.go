@@ -122,7 +122,7 @@ func (b *bench) ingestInto(ctx context.Context, k *kingbus, src *origin, profile
 	if err != nil {
 		return in, err
 	}
-	st, err := k.awaitStatus(ctx, "everything from the source", 5*time.Millisecond, func(st admin.Status) bool {
+	st, err := k.awaitStatus(ctx, "everything from the source", 10*time.Millisecond, func(st admin.Status) bool {
 		return st.Source.Coordinates.File == src.last && st.Source.Coordinates.Pos == src.end
 	})
 	in.took = time.Since(k.spawned)

@@ -154,14 +154,15 @@ func anonymous(pid int) (int64, bool) {
 	return 0, false
 }
 
-// profile has perf(1) look at a process until the function that it returns is called. It does nothing if no profiles are
-// wanted.
+// profile has perf(1) look at the machine until the function that it returns is called. It does nothing if no profiles
+// are wanted. All of the machine, because perf does not follow threads that begin later; the file's name has the pid to
+// filter by: perf report --pid PID -i FILE.
 func (b *bench) profile(ctx context.Context, name string, pid int) (stop func() error, err error) {
 	if b.cfg.Profile == "" {
 		return func() error { return nil }, nil
 	}
-	file := filepath.Join(b.cfg.Profile, name+".perf")
-	cmd := exec.CommandContext(ctx, "perf", "record", "-q", "-F", "999", "-g", "-p", strconv.Itoa(pid), "-o", file)
+	file := filepath.Join(b.cfg.Profile, fmt.Sprintf("%s.%d.perf", name, pid))
+	cmd := exec.CommandContext(ctx, "perf", "record", "-q", "-F", "999", "-g", "-a", "-o", file)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	p, err := startProcess(cmd)

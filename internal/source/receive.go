@@ -307,7 +307,7 @@ func (r *receiver) read(n int) error {
 	if r.run.b == nil {
 		at = stream.RunHeader
 	}
-	if err := r.fill(r.run.extend(n, min(r.conn.Buffered(), stream.MaxRun)-n)); err != nil {
+	if err := r.fill(r.run.extend(n)); err != nil {
 		r.run.cutTo(at)
 		return err
 	}

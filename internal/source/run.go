@@ -21,11 +21,13 @@ func (r *run) empty() bool { return len(r.b) <= stream.RunHeader }
 // full tells whether the run has its size.
 func (r *run) full() bool { return len(r.b)-stream.RunHeader >= stream.MaxRun }
 
-// extend makes room for n bytes and returns it, to be filled. expect is how many
-// are likely to follow in this run.
-func (r *run) extend(n, expect int) []byte {
+// runCap is the capacity of a run's buffer: the event with which a run becomes full may stand out a little.
+const runCap = stream.RunHeader + stream.MaxRun + 16<<10
+
+// extend makes room for n bytes and returns it, to be filled.
+func (r *run) extend(n int) []byte {
 	if r.b == nil {
-		r.b = make([]byte, stream.RunHeader, stream.RunHeader+n+max(expect, 0))
+		r.b = make([]byte, stream.RunHeader, max(runCap, stream.RunHeader+n))
 	}
 	at := len(r.b)
 	r.b = slices.Grow(r.b, n)[:at+n]
@@ -42,18 +44,32 @@ func (r *run) take(inside bool) []byte {
 	switch {
 	case r.empty() || r.boundary == 0 && !inside:
 		return nil
-	case r.boundary == 0 || r.boundary == len(r.b):
-		b := r.b
-		*r = run{}
-		if cap(b)-len(b) > len(b)/2 {
-			b = slices.Clone(b) // the log keeps it in memory for a while
+	case r.boundary == 0:
+		return r.give(len(r.b))
+	}
+	return r.give(r.boundary)
+}
+
+// give returns the first n bytes, for good, and keeps the rest. The log keeps
+// what it gets in memory for a while: the buffer itself if that is mostly used,
+// else a copy, and then the buffer serves on.
+func (r *run) give(n int) []byte {
+	b, rest := r.b[:n:n], r.b[n:]
+	if r.boundary = 0; n >= cap(r.b)*2/3 {
+		r.b = nil
+		if len(rest) > 0 {
+			copy(r.extend(len(rest)), rest)
 		}
 		return b
 	}
-	b, rest := r.b[:r.boundary:r.boundary], r.b[r.boundary:]
-	*r = run{}
-	copy(r.extend(len(rest), stream.MaxRun-len(rest)), rest)
-	return slices.Clone(b)
+	b = slices.Clone(b)
+	if cap(r.b) > 2*runCap { // of a very large event
+		rest = slices.Clone(rest)
+		r.b = nil
+		r.extend(0)
+	}
+	r.b = append(r.b[:stream.RunHeader], rest...)
+	return b
 }
 
 // drop forgets what was collected.
