@@ -416,7 +416,7 @@ func head(r Reader) (format, previous []byte, err error) {
 // any dump begins with.
 func (d *sender) comeBack(st stream.Status) error {
 	at := stream.Coordinates{File: d.req.file, Pos: d.req.pos}
-	if at.File == "" {
+	if at.File == "" && d.req.gtidMode { // by position it would move the replica
 		at = stream.Coordinates{File: st.End.File, Pos: binlog.MagicSize}
 	}
 	if !d.started && binlog.ValidName(at.File) == nil && at.Pos >= binlog.MagicSize {

@@ -148,7 +148,8 @@ func TestReplica97GTID(t *testing.T) {
 	if err := replica.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	exec(t, replica, "START REPLICA")
+	// It starts pulling by itself. START REPLICA while it does so gives a channel of
+	// 9.7.4 two receivers, and then crashes it.
 	rec.more(r, "INSERT INTO d.t (b) VALUES ('after the restart')")
 	awaitGTIDs(t, replica, rec.executed(t))
 	equalTables(t, rec.inst, replica)
