@@ -363,6 +363,34 @@ func TestTrackerAllocatesNothing(t *testing.T) {
 	}
 }
 
+// The short way for events inside a transaction must come to the same as step.
+func TestTrackerInside(t *testing.T) {
+	short := 0
+	for state := range stateCount {
+		for _, sum := range []Checksum{ChecksumNone, ChecksumCRC32} {
+			for typ := range 256 {
+				for length := HeaderSize; length < HeaderSize+20; length++ {
+					tr := Tracker{state: state, formatted: true, checksum: sum, length: 7}
+					h := Header{Type: EventType(typ), Length: uint32(length)}
+					if !tr.inside(h) {
+						continue
+					}
+					short++
+					head := make([]byte, length)
+					h.Put(head)
+					n := tr
+					if act, err := n.step(h, head); act != actStay || err != nil || n != tr {
+						t.Fatalf("%s event of %d bytes %s: step gives %v, %v, %+v", h.Type, length, state, act, err, n)
+					}
+				}
+			}
+		}
+	}
+	if want := 4 * (12 + 8); short != want {
+		t.Errorf("%d events go the short way, want %d", short, want)
+	}
+}
+
 func BenchmarkTracker(b *testing.B) {
 	tr, events, size := goldenEvents(b, "97-mixed")
 	b.SetBytes(int64(size / len(events)))
