@@ -38,7 +38,7 @@ type (
 		Old     bool   // spelled with MASTER or SLAVE: columns have to be named in those words
 		Full    bool   // SHOW FULL PROCESSLIST
 		Scope   Scope  // of VARIABLES and STATUS
-		Filter  Filter // LIKE or WHERE
+		Filter  Expr   // WHERE, or LIKE, which looks at column ""; or nil
 		Limit   *Limit // of WARNINGS, ERRORS and BINLOG EVENTS, or nil
 		File    string // BINLOG EVENTS IN
 		From    uint64 // BINLOG EVENTS FROM; 0 if not given
@@ -88,12 +88,6 @@ type Limit struct{ Offset, Count uint64 }
 type SelectItem struct {
 	Expr Expr   // nil: *
 	Name string // the alias, or what MySQL names the column: mostly the text of the expression
-}
-
-// Filter is LIKE or WHERE of a SHOW statement; at most one is set.
-type Filter struct {
-	Like  *string
-	Where Expr
 }
 
 // ShowWhat is what a SHOW statement asks for, in MySQL's current words.
@@ -147,12 +141,7 @@ type Expr interface{ expr() }
 
 type (
 	// Literal is a constant.
-	Literal struct {
-		Value Value
-		Name  string // how MySQL names a column of it; "" for its text in the statement
-		Hex   bool   // x'..', 0x.., b'..' or 0b..: a string that turns into a number among numbers
-		Bits  bool   // b'..' or 0b..
-	}
+	Literal struct{ Value Value }
 	// UserVar is @Name.
 	UserVar struct{ Name string }
 	// SysVar is @@[Scope.]Name.
@@ -160,60 +149,19 @@ type (
 		Scope Scope
 		Name  string
 	}
-	// ColumnRef is a column's name, or a bare word on the right-hand side of SET; Table is its qualifier or "".
+	// ColumnRef is a column's name, or a bare word on the right-hand side of SET; Table is its qualifier or "". The
+	// name "" is the first column of a SHOW.
 	ColumnRef struct{ Table, Name string }
-	// Unary is an operator before an operand: - ! NOT ~ BINARY.
-	Unary struct {
-		Op string
-		X  Expr
-	}
-	// Binary is an operator between two operands, in upper case: arithmetic, comparisons, AND OR XOR, bits.
-	Binary struct {
-		Op   string
-		X, Y Expr
-	}
-	// Is is X IS [NOT] NULL, TRUE, FALSE or UNKNOWN (which is NULL).
-	Is struct {
-		X    Expr
-		What string
-		Not  bool
-	}
-	// In is X [NOT] IN (List).
-	In struct {
-		X    Expr
-		List []Expr
-		Not  bool
-	}
-	// Like is X [NOT] LIKE Pattern [ESCAPE Escape].
-	Like struct {
-		X, Pattern, Escape Expr
-		Not                bool
-	}
-	// Between is X [NOT] BETWEEN Low AND High.
-	Between struct {
-		X, Low, High Expr
-		Not          bool
-	}
-	// Case is CASE [Operand] WHEN … THEN … [ELSE Else] END; Operand and Else may be nil.
-	Case struct {
-		Operand Expr
-		Whens   []When
-		Else    Expr
+	// Op is an operator with its operands, in upper case: = <=> < <= > >= <> + - * AND OR NOT IN LIKE BETWEEN, "IS NULL", "IS TRUE", "IS FALSE", "CAST CHAR", "CAST SIGNED", "CAST UNSIGNED"; and CASE, whose operands are the
+	// one behind CASE or nil, then each WHEN and its THEN, and the one behind ELSE or nil.
+	Op struct {
+		Name string
+		Args []Expr
 	}
 	// Call is a function call.
 	Call struct {
 		Schema, Name string
 		Args         []Expr
-	}
-	// Cast is CAST(X AS To) or CONVERT(X, To).
-	Cast struct {
-		X  Expr
-		To CastType
-	}
-	// Collate is X COLLATE Name, or CONVERT(X USING charset).
-	Collate struct {
-		X    Expr
-		Name string
 	}
 	// Assign is @Name := X.
 	Assign struct {
@@ -222,30 +170,10 @@ type (
 	}
 )
 
-// When is one branch of a Case.
-type When struct{ Cond, Then Expr }
-
-// CastType is the target of a Cast.
-type CastType struct {
-	Type     ColumnType // TypeVarString, TypeLongLong, TypeNewDecimal, TypeDouble or TypeDatetime
-	Unsigned bool
-	Binary   bool
-	Length   int // characters or digits, -1 if not given
-	Decimals int
-}
-
 func (*Literal) expr()   {}
 func (*UserVar) expr()   {}
 func (*SysVar) expr()    {}
 func (*ColumnRef) expr() {}
-func (*Unary) expr()     {}
-func (*Binary) expr()    {}
-func (*Is) expr()        {}
-func (*In) expr()        {}
-func (*Like) expr()      {}
-func (*Between) expr()   {}
-func (*Case) expr()      {}
+func (*Op) expr()        {}
 func (*Call) expr()      {}
-func (*Cast) expr()      {}
-func (*Collate) expr()   {}
 func (*Assign) expr()    {}

@@ -12,14 +12,21 @@
 // MySQL 9.7 gives; testdata/mysql97.golden holds what a real server answered.
 //
 // The package is pure: no goroutines, no clock, no I/O. Time, uuids and facts about the connection come through [Env],
-// the server's variables through [Variables]. Its input is hostile: nesting, number of expressions, size of values and
-// of user variables are bounded ([MaxDepth], [MaxNodes], [MaxWork], [MaxString], [MaxUserVariables]); the size of a statement is
-// the caller's to bound.
+// the server's variables through [Variables]. Its input is hostile: words and nesting of a statement, the work of its
+// evaluation, size of values and of user variables are bounded ([MaxTokens], [MaxDepth], [MaxWork], [MaxString],
+// [MaxUserVariables]); the size of a statement is the caller's to bound.
+//
+// A reader starts at [Parse], goes on to Session.Select and Session.Set, and has eval.go, functions.go and defaults.go to
+// look things up.
 //
 // What differs from MySQL on purpose:
 //
-//   - no tables, subqueries, UNION, INTO, GROUP BY, aggregates, row values, REGEXP, JSON, DATE and TIME; few functions
+//   - numbers are whole (64 bits) or floating point: no exact decimals; they are added, subtracted and multiplied
+//   - a result column has the type of its value, not one that its expression could have: IF(1, 1, 'a') is a number
+//   - no tables, subqueries, UNION, INTO, GROUP BY, ORDER BY, aggregates, row values, bits, hexadecimal literals, COLLATE,
+//     REGEXP, JSON, DATE and TIME; casts to CHAR, SIGNED and UNSIGNED only; few functions
 //   - text is UTF-8 whatever the character set; comparison ignores case, but not accents
+//   - names and functions in a part that is not evaluated are not looked at: IF(1, 1, nosuch()) is 1
 //   - no warnings about values, such as text that is no number among numbers; no SQL mode has an effect
 //   - SET GLOBAL and SET PERSIST are refused for variables that MySQL would set
 //   - white space is allowed between any function's name and its parenthesis, as with the mode IGNORE_SPACE
@@ -28,8 +35,8 @@ package sql
 
 // Bounds on what a client can make us build.
 const (
+	MaxTokens        = 10_000  // words, operators and constants in one statement; more: error 1235
 	MaxDepth         = 150     // nesting of expressions; deeper: error 1436
-	MaxNodes         = 10_000  // expressions in one statement; more: error 1235
 	MaxWork          = 1 << 18 // steps of one statement's evaluation, a step being an operation or 256 bytes looked at; more: error 1235
 	MaxString        = 1 << 20 // bytes of a string that a function builds; longer: NULL, as MySQL past max_allowed_packet
 	MaxUserVariables = 1 << 20 // bytes of a session's user variables, names and a fixed cost each included; more: error 1105

@@ -26,21 +26,14 @@ const (
 	CodeNotSupported    = 1235
 )
 
-// maxNear is how much of the statement MySQL quotes in a syntax error.
-const maxNear = 80
-
 func errSyntax(text string, at int) *Error {
 	line := 1 + strings.Count(text[:at], "\n")
-	near := text[at:]
-	if len(near) > maxNear {
-		near = near[:maxNear]
-	}
 	return Errorf(CodeSyntax, "42000", "You have an error in your SQL syntax; check the manual that corresponds to your "+
-		"MySQL server version for the right syntax to use near '%s' at line %d", near, line)
+		"MySQL server version for the right syntax to use near '%s' at line %d", clip(text[at:], 80), line)
 }
 
 func errUnknownVariable(name string) *Error {
-	return Errorf(CodeUnknownVariable, "HY000", "Unknown system variable '%s'", name)
+	return Errorf(CodeUnknownVariable, "HY000", "Unknown system variable '%s'", clip(name, 256))
 }
 
 func errNotSupported(what string) *Error {
@@ -55,43 +48,16 @@ func errWrongType(name string) *Error {
 	return Errorf(1232, "42000", "Incorrect argument type to variable '%s'", name)
 }
 
-func errParameterCount(function string) *Error {
-	return Errorf(1582, "42000", "Incorrect parameter count in the call to native function '%s'", function)
+func errUnknownCharset(name string) *Error {
+	return Errorf(1115, "42000", "Unknown character set: '%s'", clip(name, 64))
 }
 
-func errOutOfRange(kind string, e Expr) *Error {
-	return Errorf(1690, "22003", "%s value is out of range in '%s'", kind, clip(text(e, 8), 256))
+func errUnknownCollation(name string) *Error {
+	return Errorf(1273, "HY000", "Unknown collation: '%s'", clip(name, 64))
 }
 
-func clip(s string, n int) string {
-	if len(s) > n {
-		return s[:n]
-	}
-	return s
+func errOutOfRange(kind, op string, a, b Value) *Error {
+	return Errorf(1690, "22003", "%s value is out of range in '(%s %s %s)'", kind, clip(a.Text(), 64), strings.ToLower(op), clip(b.Text(), 64))
 }
 
-// text prints an expression as MySQL does in errors about values out of range, down to a depth.
-func text(e Expr, depth int) string {
-	if depth == 0 {
-		return "…"
-	}
-	depth--
-	switch e := e.(type) {
-	case *Literal:
-		if positive, negative := strings.CutPrefix(e.Value.String(), "-"); negative {
-			return "-(" + positive + ")"
-		}
-		return e.Value.String()
-	case *UserVar:
-		return "@`" + e.Name + "`"
-	case *SysVar:
-		return "@@" + e.Name
-	case *Unary:
-		return e.Op + "(" + text(e.X, depth) + ")"
-	case *Binary:
-		return "(" + text(e.X, depth) + " " + strings.ToLower(e.Op) + " " + text(e.Y, depth) + ")"
-	case *Call:
-		return strings.ToLower(e.Name) + "(…)"
-	}
-	return "…"
-}
+func clip(s string, n int) string { return s[:min(len(s), n)] }

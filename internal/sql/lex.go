@@ -8,12 +8,9 @@ const (
 	tokEOF     tokenKind = iota
 	tokWord              // keyword or plain identifier; text as written
 	tokQuoted            // `identifier`, unquoted
-	tokString            // 'x', "x" or n'x', unescaped
+	tokString            // 'x' or "x", unescaped
 	tokInt               // digits
-	tokDecimal           // digits with a point
-	tokFloat             // with an exponent
-	tokHex               // x'..' or 0x..; text is the decoded bytes
-	tokBit               // b'..' or 0b..; text is the decoded bytes
+	tokFloat             // with a point or an exponent
 	tokUserVar           // @x; text is the name
 	tokSysVar            // the @@ in front of a system variable's name
 	tokOp                // operator or punctuation
@@ -35,8 +32,21 @@ const executableVersion = 90704
 type lexer struct {
 	text       string
 	pos        int
-	executable bool     // inside /*! … */
-	cuts       [][2]int // the markers of executable comments, which do not belong to the text of an expression
+	executable bool // inside /*! … */
+}
+
+// tokenize cuts up to MaxTokens+1 tokens; the last one is a tokEOF or tokBad, unless there are too many.
+func tokenize(text string) []token {
+	l := lexer{text: text}
+	var tokens []token
+	for len(tokens) <= MaxTokens {
+		t := l.next()
+		tokens = append(tokens, t)
+		if t.kind == tokEOF || t.kind == tokBad {
+			break
+		}
+	}
+	return tokens
 }
 
 func (l *lexer) at(i int) byte {
@@ -48,45 +58,37 @@ func (l *lexer) at(i int) byte {
 
 func isSpace(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
-func isHex(c byte) bool   { return isDigit(c) || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F' }
 func isWord(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || isDigit(c) || c == '_' || c == '$' || c >= 0x80
 }
 
-// skipSpace passes white space and comments. It returns the offset of a comment that has no end, or -1.
-func (l *lexer) skipSpace() int {
+// skipSpace passes white space and comments; false if a comment has no end.
+func (l *lexer) skipSpace() bool {
 	for l.pos < len(l.text) {
-		c := l.text[l.pos]
+		c, next := l.text[l.pos], l.at(l.pos+1)
+		end := 0
 		switch {
 		case isSpace(c):
 			l.pos++
-		case c == '#', c == '-' && l.at(l.pos+1) == '-' && (l.pos+2 >= len(l.text) || l.text[l.pos+2] <= ' '):
-			end := strings.IndexByte(l.text[l.pos:], '\n')
-			if end < 0 {
-				l.pos = len(l.text)
-			} else {
-				l.pos += end + 1
+		case c == '#', c == '-' && next == '-' && (l.pos+2 >= len(l.text) || l.text[l.pos+2] <= ' '):
+			if end = strings.IndexByte(l.text[l.pos:], '\n'); end < 0 {
+				end = len(l.text) - l.pos - 1
 			}
-		case c == '/' && l.at(l.pos+1) == '*':
-			if l.openExecutable() {
-				continue
-			}
-			end := strings.Index(l.text[l.pos+2:], "*/")
-			if end < 0 {
-				bad := l.pos
-				l.pos = len(l.text)
-				return bad
+			l.pos += end + 1
+		case c == '/' && next == '*' && l.openExecutable():
+		case c == '/' && next == '*':
+			if end = strings.Index(l.text[l.pos+2:], "*/"); end < 0 {
+				return false
 			}
 			l.pos += end + 4
-		case l.executable && c == '*' && l.at(l.pos+1) == '/':
+		case l.executable && c == '*' && next == '/':
 			l.executable = false
-			l.cuts = append(l.cuts, [2]int{l.pos, l.pos + 2})
 			l.pos += 2
 		default:
-			return -1
+			return true
 		}
 	}
-	return -1
+	return true
 }
 
 // openExecutable passes the opening of a comment whose content is to run: /*! or /*!NNNNN or /*!NNNNNN with a version
@@ -107,22 +109,18 @@ func (l *lexer) openExecutable() bool {
 		return false
 	}
 	l.executable = true
-	l.cuts = append(l.cuts, [2]int{l.pos, end})
 	l.pos = end
 	return true
 }
 
 func (l *lexer) next() token {
-	if bad := l.skipSpace(); bad >= 0 {
-		return token{kind: tokBad, start: bad, end: len(l.text)}
-	}
+	closed := l.skipSpace()
 	start := l.pos
+	if !closed || start >= len(l.text) && l.executable {
+		return token{kind: tokBad, start: start, end: len(l.text)}
+	}
 	if start >= len(l.text) {
-		kind := tokEOF
-		if l.executable {
-			kind = tokBad
-		}
-		return token{kind: kind, start: start, end: start}
+		return token{start: start, end: start}
 	}
 	t := l.scan(l.text[start])
 	if t.start == 0 {
@@ -134,53 +132,32 @@ func (l *lexer) next() token {
 
 func (l *lexer) scan(c byte) token {
 	switch {
-	case (c|0x20 == 'x' || c|0x20 == 'b') && l.at(l.pos+1) == '\'':
-		return l.radixQuoted(c | 0x20)
-	case c|0x20 == 'n' && l.at(l.pos+1) == '\'':
-		l.pos++
-		return l.quoted(tokString, '\'')
+	case strings.IndexByte("xXbBnN", c) >= 0 && l.at(l.pos+1) == '\'': // literals that nobody sends us
+		return token{kind: tokBad}
 	case c == '\'' || c == '"':
 		return l.quoted(tokString, c)
 	case c == '`':
 		return l.quoted(tokQuoted, c)
 	case isDigit(c), c == '.' && isDigit(l.at(l.pos+1)):
 		return l.number()
-	case c == '$' && l.dollarQuote():
-		return l.bad()
+	case strings.HasPrefix(l.text[l.pos:], "$$"): // the mysql client asks with `select $$` whether we know such quotes
+		return token{kind: tokBad}
 	case isWord(c):
 		return l.word(tokWord)
 	case c == '@':
 		return l.variable()
 	}
-	if strings.HasPrefix(l.text[l.pos:], "==") {
-		return l.bad()
-	}
-	for _, op := range [...]string{"<=>", ":=", "<=", ">=", "<>", "!=", "&&", "||", "<<", ">>"} {
+	for _, op := range [...]string{"==", "<=>", ":=", "<=", ">=", "<>", "!=", "&&", "||"} { // == is no operator: no rule takes it
 		if strings.HasPrefix(l.text[l.pos:], op) {
 			l.pos += len(op)
 			return token{kind: tokOp, text: op}
 		}
 	}
 	if strings.IndexByte("+-*/%=<>!~&|^(),.;?:{}", c) < 0 {
-		return l.bad()
+		return token{kind: tokBad}
 	}
 	l.pos++
 	return token{kind: tokOp, text: l.text[l.pos-1 : l.pos]}
-}
-
-func (l *lexer) bad() token {
-	l.pos = len(l.text)
-	return token{kind: tokBad}
-}
-
-// dollarQuote tells whether $$ or $tag$ begins here: text in another language (MySQL 9), which has no place here. The
-// mysql client asks with `select $$` whether the server knows it.
-func (l *lexer) dollarQuote() bool {
-	end := l.pos + 1
-	for isWord(l.at(end)) && l.text[end] != '$' {
-		end++
-	}
-	return l.at(end) == '$'
 }
 
 func (l *lexer) word(kind tokenKind) token {
@@ -234,54 +211,26 @@ func (l *lexer) quoted(kind tokenKind, quote byte) token {
 			b.WriteString(l.text[start:l.pos])
 			l.pos++
 			start = l.pos
-			if e := unescape(l.text[l.pos]); e != l.text[l.pos] {
-				b.WriteByte(e)
+			e := l.text[start]
+			if i := strings.IndexByte("0bnrtZ", e); i >= 0 {
+				b.WriteByte("\x00\b\n\r\t\x1a"[i])
 				start++
 			} else if e == '%' || e == '_' { // kept for LIKE
 				b.WriteByte('\\')
 			}
 		}
 	}
-	return l.bad()
+	return token{kind: tokBad}
 }
 
-func unescape(c byte) byte {
-	switch c {
-	case '0':
-		return 0
-	case 'b':
-		return '\b'
-	case 'n':
-		return '\n'
-	case 'r':
-		return '\r'
-	case 't':
-		return '\t'
-	case 'Z':
-		return 0x1a
-	}
-	return c
-}
-
-// number reads an integer, a decimal, a float, 0x.. or 0b..; or an identifier that begins with digits.
+// number reads a number, or an identifier that begins with digits.
 func (l *lexer) number() token {
-	if l.text[l.pos] == '0' && (l.at(l.pos+1) == 'x' || l.at(l.pos+1) == 'b') {
-		end := l.pos + 2
-		for isWord(l.at(end)) {
-			end++
-		}
-		if t, ok := radix(l.text[l.pos+1], l.text[l.pos+2:end]); ok && end > l.pos+2 {
-			l.pos = end
-			return t
-		}
-		return l.word(tokWord)
-	}
 	end, kind := l.pos, tokInt
 	for isDigit(l.at(end)) {
 		end++
 	}
 	if l.at(end) == '.' {
-		kind = tokDecimal
+		kind = tokFloat
 		for end++; isDigit(l.at(end)); {
 			end++
 		}
@@ -299,45 +248,12 @@ func (l *lexer) number() token {
 		}
 	}
 	if kind == tokInt && isWord(l.at(end)) {
+		if c := l.text[end]; end == l.pos+1 && l.text[l.pos] == '0' && (c == 'x' || c == 'b') { // 0x41, 0b1
+			return token{kind: tokBad}
+		}
 		return l.word(tokWord)
 	}
 	t := token{kind: kind, text: l.text[l.pos:end]}
 	l.pos = end
 	return t
-}
-
-// radixQuoted reads x'..' or b'..'.
-func (l *lexer) radixQuoted(kind byte) token {
-	end := strings.IndexByte(l.text[l.pos+2:], '\'')
-	if end < 0 {
-		return l.bad()
-	}
-	t, ok := radix(kind, l.text[l.pos+2:l.pos+2+end])
-	if !ok || kind == 'x' && end%2 == 1 {
-		return l.bad()
-	}
-	l.pos += end + 3
-	return t
-}
-
-// radix decodes the digits of a hexadecimal or binary literal into bytes, the first byte filled up with zeros.
-func radix(kind byte, digits string) (token, bool) {
-	t, bits := token{kind: tokHex}, 4
-	if kind == 'b' {
-		t.kind, bits = tokBit, 1
-	}
-	out := make([]byte, (len(digits)*bits+7)/8)
-	for i := range len(digits) {
-		c := digits[len(digits)-1-i]
-		if !isHex(c) || bits == 1 && c > '1' {
-			return t, false
-		}
-		v := c & 15
-		if c > '9' {
-			v += 9
-		}
-		out[len(out)-1-i*bits/8] |= v << (i * bits % 8)
-	}
-	t.text = string(out)
-	return t, true
 }

@@ -5,18 +5,15 @@ import (
 	"unicode/utf8"
 )
 
-// like matches text against a pattern of LIKE: % is any run of characters, _ is one character, and escape takes the
-// meaning from the character after it. escape 0 means none. fold compares without regard to case. It takes up to
-// length of the text times length of the pattern.
-func like(text, pattern string, escape rune, fold bool) bool {
-	p := compileLike(pattern, escape, fold)
+// like matches text against a pattern of LIKE without regard to case: % is any run of characters, _ is one character,
+// and a backslash takes the meaning from the character after it. It takes up to length of the text times length of the
+// pattern.
+func like(text, pattern string) bool {
+	p := compileLike(pattern)
 	// Greedy: after a mismatch, the last % takes one character more. Earlier ones need never be revisited.
 	ti, pi, star, resume := 0, 0, -1, 0
 	for ti < len(text) {
 		c, size := decode(text[ti:])
-		if fold {
-			c = unicode.ToLower(c)
-		}
 		switch {
 		case pi < len(p) && p[pi] == anyRun:
 			star, resume = pi, ti
@@ -43,16 +40,16 @@ const (
 	anyRun rune = -2
 )
 
-// decode takes a character off the front of s; bytes that are not UTF-8 equal themselves only.
+// decode takes a character off the front of s, in lower case; bytes that are not UTF-8 equal themselves only.
 func decode(s string) (rune, int) {
 	c, size := utf8.DecodeRuneInString(s)
 	if size == 1 && c == utf8.RuneError {
-		c = rune(s[0]) | 1<<24
+		return rune(s[0]) | 1<<24, 1
 	}
-	return c, size
+	return unicode.ToLower(c), size
 }
 
-func compileLike(pattern string, escape rune, fold bool) []rune {
+func compileLike(pattern string) []rune {
 	var out []rune
 	escaped := false
 	for i := 0; i < len(pattern); {
@@ -61,16 +58,13 @@ func compileLike(pattern string, escape rune, fold bool) []rune {
 		switch {
 		case escaped:
 			escaped = false
-		case c == escape && escape != 0 && i < len(pattern):
+		case c == '\\' && i < len(pattern):
 			escaped = true
 			continue
 		case c == '%':
 			c = anyRun
 		case c == '_':
 			c = anyOne
-		}
-		if fold && c >= 0 {
-			c = unicode.ToLower(c)
 		}
 		out = append(out, c)
 	}

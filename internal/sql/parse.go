@@ -12,181 +12,178 @@ func Parse(text string) (Statement, error) {
 	if text == "" {
 		return nil, Errorf(1065, "42000", "Query was empty")
 	}
-	p := &parser{lex: lexer{text: text}}
-	p.advance()
-	p.advance()
-	st := p.statement()
-	if p.err == nil && p.tok.kind != tokEOF {
-		p.acceptOp(";") // of a second statement MySQL quotes its beginning
-		p.syntax()
+	p := &parser{text: text, tokens: tokenize(text)}
+	if len(p.tokens) > MaxTokens {
+		return nil, errNotSupported("statements of so many words")
 	}
+	st := p.statement()
+	p.end()
 	if p.err != nil {
 		return nil, p.err
 	}
 	return st, nil
 }
 
-// parser looks at two tokens. The first error sticks, and from then on there are no more tokens, so that every loop
-// ends; nothing needs to check for errors in between.
+// parser reads tokens, the last of which repeats for ever. The first error sticks, and from then on there are no more
+// tokens, so that every loop ends; nothing needs to check for errors in between.
 type parser struct {
-	lex       lexer
-	tok, peek token
-	end       int // where the token before tok ended
-	depth     int
-	nodes     int
-	err       *Error
+	text   string
+	tokens []token
+	at     int
+	depth  int
+	err    *Error
 }
 
-func (p *parser) advance() {
-	p.end = p.tok.end
-	p.tok = p.peek
-	if p.err == nil {
-		p.peek = p.lex.next()
-	}
+// look returns the token n behind the current one.
+func (p *parser) look(n int) token { return p.tokens[min(p.at+n, len(p.tokens)-1)] }
+
+func (p *parser) tok() token { return p.look(0) }
+
+// next passes the current token and returns it.
+func (p *parser) next() token {
+	t := p.tok()
+	p.at = min(p.at+1, len(p.tokens)-1)
+	return t
 }
 
 func (p *parser) fail(err *Error) {
 	if p.err == nil {
 		p.err = err
 	}
-	p.tok = token{kind: tokEOF, start: len(p.lex.text), end: len(p.lex.text)}
-	p.peek = p.tok
+	p.tokens, p.at = []token{{start: len(p.text), end: len(p.text)}}, 0
 }
 
 // syntax reports an error at the current token.
-func (p *parser) syntax() {
-	at := p.tok.start
-	if p.tok.kind == tokBad && p.lex.executable { // MySQL names what is missing: nothing
-		at = len(p.lex.text)
+func (p *parser) syntax() { p.fail(errSyntax(p.text, p.tok().start)) }
+
+// end checks that nothing is left. Of a second statement MySQL quotes its beginning.
+func (p *parser) end() {
+	if p.tok().kind != tokEOF {
+		p.acceptOp(";")
+		p.syntax()
 	}
-	p.fail(errSyntax(p.lex.text, at))
 }
 
-// isWord tells whether the current token is one of the keywords (upper case).
-func (p *parser) isWord(words ...string) bool { return matches(p.tok, words) }
-
-func matches(t token, words []string) bool {
-	if t.kind != tokWord {
-		return false
-	}
+// isWord tells whether the token n behind the current one is one of the keywords (upper case).
+func (p *parser) isWord(n int, words ...string) bool {
+	t := p.look(n)
 	for _, w := range words {
-		if strings.EqualFold(t.text, w) {
+		if t.kind == tokWord && strings.EqualFold(t.text, w) {
 			return true
 		}
 	}
 	return false
 }
 
-// accept passes one of the keywords, if it is there.
-func (p *parser) accept(words ...string) bool {
-	if p.isWord(words...) {
-		p.advance()
-		return true
+// accept passes the first of the phrases, which are keywords in upper case, that is there.
+func (p *parser) accept(phrases ...string) bool {
+	for _, phrase := range phrases {
+		n := 0
+		for word := range strings.FieldsSeq(phrase) {
+			if !p.isWord(n, word) {
+				n = -1
+				break
+			}
+			n++
+		}
+		if n > 0 {
+			for range n {
+				p.next()
+			}
+			return true
+		}
 	}
 	return false
 }
 
-// acceptAll passes a sequence of two keywords, if it is there.
-func (p *parser) acceptAll(first, second string) bool {
-	if p.isWord(first) && matches(p.peek, []string{second}) {
-		p.advance()
-		p.advance()
-		return true
-	}
-	return false
-}
-
-func (p *parser) expect(words ...string) {
-	if !p.accept(words...) {
+func (p *parser) expect(phrases ...string) {
+	if !p.accept(phrases...) {
 		p.syntax()
 	}
 }
 
-func (p *parser) isOp(ops ...string) bool {
-	if p.tok.kind == tokOp {
-		for _, op := range ops {
-			if p.tok.text == op {
-				return true
-			}
+// isOp tells whether the token n behind the current one is one of the operators.
+func (p *parser) isOp(n int, ops ...string) bool {
+	t := p.look(n)
+	for _, op := range ops {
+		if t.kind == tokOp && t.text == op {
+			return true
 		}
 	}
 	return false
 }
 
 func (p *parser) acceptOp(ops ...string) bool {
-	if p.isOp(ops...) {
-		p.advance()
+	if p.isOp(0, ops...) {
+		p.next()
 		return true
 	}
 	return false
 }
 
-func (p *parser) expectOp(op string) {
-	if !p.acceptOp(op) {
+func (p *parser) expectOp(ops ...string) {
+	if !p.acceptOp(ops...) {
 		p.syntax()
 	}
 }
 
-// name reads an identifier, quoted or not reserved.
-func (p *parser) name() string {
-	if p.tok.kind == tokQuoted || p.tok.kind == tokWord && !reserved(p.tok.text) {
-		s := p.tok.text
-		p.advance()
-		return s
+// take returns the text of a token that has to be of one of the kinds.
+func (p *parser) take(kinds ...tokenKind) string {
+	for _, k := range kinds {
+		if p.tok().kind == k {
+			return p.next().text
+		}
 	}
 	p.syntax()
 	return ""
 }
 
+// name reads an identifier, quoted or not reserved.
+func (p *parser) name() string {
+	if p.tok().kind == tokWord && reserved(p.tok().text) {
+		p.syntax()
+	}
+	return p.anyName()
+}
+
+// anyName reads an identifier behind a point, where no word is reserved.
+func (p *parser) anyName() string { return p.take(tokWord, tokQuoted) }
+
 // nameOrString reads an identifier or a string, as names of users, character sets and channels are written.
 func (p *parser) nameOrString() string {
-	if p.tok.kind == tokString {
-		return p.stringLiteral()
+	if p.tok().kind == tokString {
+		return p.next().text
 	}
 	return p.name()
 }
 
-func (p *parser) stringLiteral() string {
-	s := p.tok.text
-	if p.tok.kind != tokString {
-		p.syntax()
-		return ""
-	}
-	p.advance()
-	return s
-}
-
 // uint reads an unsigned number.
 func (p *parser) uint() uint64 {
-	if p.tok.kind != tokInt {
-		p.syntax()
-		return 0
-	}
-	n, ok := String(p.tok.text).Uint64()
-	if !ok {
+	n, ok := String(p.tok().text).Uint64()
+	if p.tok().kind != tokInt || !ok {
 		p.syntax()
 	}
-	p.advance()
+	p.next()
 	return n
 }
 
-// node counts an expression.
-func (p *parser) node() {
-	if p.nodes++; p.nodes > MaxNodes {
-		p.fail(errNotSupported("statements with so many expressions"))
-	}
+// reserved tells whether a word cannot be a name without quotes. Of MySQL's reserved words these are the ones that
+// matter to what we read: they end a name, or begin something else.
+func reserved(word string) bool {
+	const words = " ALL AND AS ASC BETWEEN BINARY BY CASE CHARACTER COLLATE CONVERT DEFAULT DESC DISTINCT DIV DUAL ELSE EXCEPT " +
+		"EXISTS FALSE FOR FROM GROUP HAVING IN INTERSECT INTO IS KILL LIKE LIMIT LOCK MOD NOT NULL ON OR ORDER PROCEDURE REGEXP " +
+		"RLIKE ROW SELECT SET SHOW SYSTEM THEN TRUE UNION USE USING VALUES WHEN WHERE WINDOW WITH XOR "
+	return strings.Contains(words, " "+strings.ToUpper(word)+" ")
 }
 
 func (p *parser) statement() Statement {
 	switch {
-	case p.tok.kind == tokEOF:
+	case p.tok().kind == tokEOF:
 		return &Empty{}
-	case p.isWord("SELECT"):
+	case p.accept("SELECT"):
 		return p.selectStatement()
 	case p.accept("SET"):
 		return p.setStatement()
-	case p.accept("SHOW"):
-		return p.showStatement()
 	case p.accept("DO"):
 		return &Do{Exprs: p.exprList()}
 	case p.accept("KILL"):
@@ -201,67 +198,48 @@ func (p *parser) statement() Statement {
 	case p.accept("BEGIN"):
 		p.accept("WORK")
 		return &Transaction{Verb: "BEGIN"}
-	case p.acceptAll("START", "TRANSACTION"):
-		p.startOptions()
+	case p.accept("START TRANSACTION"):
+		p.skip()
 		return &Transaction{Verb: "BEGIN"}
-	case p.isWord("COMMIT", "ROLLBACK"):
-		return p.endTransaction()
+	case p.isWord(0, "COMMIT", "ROLLBACK") && !p.isWord(1, "TO") && !p.isWord(2, "TO"):
+		verb := strings.ToUpper(p.next().text)
+		p.skip()
+		return &Transaction{Verb: verb}
 	case p.accept("FLUSH"):
 		return &Flush{What: p.rest()}
 	}
-	return p.unsupported()
-}
-
-// startOptions reads what may follow START TRANSACTION.
-func (p *parser) startOptions() {
-	if p.tok.kind == tokEOF {
-		return
-	}
-	for {
-		switch {
-		case p.accept("READ"):
-			p.expect("ONLY", "WRITE")
-		case p.accept("WITH"):
-			p.expect("CONSISTENT")
-			p.expect("SNAPSHOT")
-		default:
-			p.syntax()
-		}
-		if !p.acceptOp(",") {
-			return
+	for _, verb := range unsupportedVerbs {
+		if p.accept(verb) {
+			p.skip()
+			return &Unsupported{Verb: verb}
 		}
 	}
+	if p.accept("SHOW") {
+		return p.showStatement()
+	}
+	p.syntax()
+	return nil
 }
 
-func (p *parser) endTransaction() Statement {
-	verb := strings.ToUpper(p.tok.text)
-	p.advance()
-	p.accept("WORK")
-	if verb == "ROLLBACK" && p.accept("TO") {
-		p.skip()
-		return &Unsupported{Verb: "ROLLBACK TO SAVEPOINT"}
-	}
-	if p.accept("AND") {
-		p.accept("NO")
-		p.expect("CHAIN")
-	}
-	if p.accept("NO") {
-		p.expect("RELEASE")
-	} else {
-		p.accept("RELEASE")
-	}
-	return &Transaction{Verb: verb}
+// unsupportedVerbs begin the statements of MySQL's that are recognized and not read.
+var unsupportedVerbs = [...]string{
+	"ALTER", "ANALYZE", "BINLOG", "CACHE INDEX", "CALL", "CHANGE REPLICATION SOURCE", "CHANGE REPLICATION FILTER",
+	"CHANGE MASTER", "CHECK", "CHECKSUM", "CLONE", "CREATE", "DEALLOCATE", "DELETE", "DESC", "DESCRIBE", "DROP",
+	"EXECUTE", "EXPLAIN", "GET DIAGNOSTICS", "GRANT", "HANDLER", "HELP", "IMPORT", "INSERT", "INSTALL", "LOAD", "LOCK",
+	"OPTIMIZE", "PREPARE", "PURGE BINARY LOGS", "PURGE MASTER LOGS", "RELEASE SAVEPOINT", "RENAME", "REPAIR", "REPLACE",
+	"RESET BINARY LOGS AND GTIDS", "RESET MASTER", "RESET REPLICA", "RESET SLAVE", "RESET PERSIST", "RESTART", "REVOKE",
+	"ROLLBACK", "SAVEPOINT", "SHOW COLUMNS", "SHOW CREATE", "SHOW ENGINE", "SHOW EVENTS", "SHOW EXTENDED", "SHOW FIELDS",
+	"SHOW FULL COLUMNS", "SHOW FULL FIELDS", "SHOW FUNCTION", "SHOW INDEX", "SHOW INDEXES", "SHOW KEYS", "SHOW OPEN",
+	"SHOW PRIVILEGES", "SHOW PROCEDURE", "SHOW PROFILE", "SHOW PROFILES", "SHOW RELAYLOG", "SHOW TABLE", "SHOW TRIGGERS",
+	"SHUTDOWN", "START GROUP_REPLICATION", "START REPLICA", "START SLAVE", "STOP GROUP_REPLICATION", "STOP REPLICA",
+	"STOP SLAVE", "TABLE", "TRUNCATE", "UNINSTALL", "UNLOCK", "UPDATE", "VALUES", "WITH", "XA",
 }
 
 // rest takes the words up to the end as one upper-case text.
 func (p *parser) rest() string {
-	var words []string
-	if p.tok.kind == tokEOF {
-		p.syntax()
-	}
-	for p.tok.kind == tokWord || p.isOp(",") {
-		words = append(words, strings.ToUpper(p.tok.text))
-		p.advance()
+	words := []string{strings.ToUpper(p.take(tokWord))}
+	for p.tok().kind == tokWord || p.isOp(0, ",") {
+		words = append(words, strings.ToUpper(p.next().text))
 	}
 	p.skip()
 	return strings.Join(words, " ")
@@ -269,47 +247,71 @@ func (p *parser) rest() string {
 
 // skip passes the rest of a statement whose details do not matter. A second statement is still an error.
 func (p *parser) skip() {
-	for p.tok.kind != tokEOF {
-		if p.tok.kind == tokBad || p.isOp(";") {
-			p.acceptOp(";")
-			p.syntax()
-			return
+	for p.tok().kind != tokEOF {
+		if p.tok().kind == tokBad || p.isOp(0, ";") {
+			p.end()
 		}
-		p.advance()
+		p.next()
 	}
 }
 
-// Statements of MySQL's that are recognized and not read. An entry matches if its words begin the statement; longer
-// entries come before shorter ones with the same beginning.
-var unsupportedVerbs = [...]string{
-	"ALTER", "ANALYZE", "BINLOG", "CACHE INDEX", "CALL", "CHANGE REPLICATION SOURCE", "CHANGE REPLICATION FILTER",
-	"CHANGE MASTER", "CHECK", "CHECKSUM", "CLONE", "CREATE", "DEALLOCATE", "DELETE", "DESC", "DESCRIBE", "DROP",
-	"EXECUTE", "EXPLAIN", "GET DIAGNOSTICS", "GRANT", "HANDLER", "HELP", "IMPORT", "INSERT", "INSTALL", "LOAD", "LOCK",
-	"OPTIMIZE", "PREPARE", "PURGE BINARY LOGS", "PURGE MASTER LOGS", "RELEASE SAVEPOINT", "RENAME", "REPAIR", "REPLACE",
-	"RESET BINARY LOGS AND GTIDS", "RESET MASTER", "RESET REPLICA", "RESET SLAVE", "RESET PERSIST", "RESTART", "REVOKE",
-	"SAVEPOINT", "SHUTDOWN", "START GROUP_REPLICATION", "START REPLICA", "START SLAVE", "STOP GROUP_REPLICATION",
-	"STOP REPLICA", "STOP SLAVE", "TABLE", "TRUNCATE", "UNINSTALL", "UNLOCK", "UPDATE", "VALUES", "WITH", "XA",
+// selectStatement reads what follows SELECT.
+func (p *parser) selectStatement() Statement {
+	for p.accept("ALL", "DISTINCT", "SQL_NO_CACHE") {
+	}
+	s := &Select{Items: []SelectItem{p.selectItem()}}
+	for p.acceptOp(",") {
+		s.Items = append(s.Items, p.selectItem())
+	}
+	if p.accept("FROM") && !p.accept("DUAL") {
+		s.From = &Table{Name: p.name()}
+		if p.acceptOp(".") {
+			s.From.Schema, s.From.Name = s.From.Name, p.anyName()
+		}
+		p.skip()
+		return s
+	}
+	if p.accept("WHERE") {
+		s.Where = p.expr()
+	}
+	s.Limit = p.limit()
+	if p.isWord(0, "INTO", "GROUP", "HAVING", "WINDOW", "ORDER", "FOR", "LOCK", "UNION", "EXCEPT", "INTERSECT") {
+		p.fail(errNotSupported("SELECT with " + strings.ToUpper(p.tok().text)))
+	}
+	return s
 }
 
-func (p *parser) unsupported() Statement {
-	if p.isOp("(") && matches(p.peek, []string{"SELECT", "WITH", "TABLE", "VALUES"}) {
-		p.skip()
-		return &Unsupported{Verb: "SELECT in parentheses"}
+func (p *parser) selectItem() SelectItem {
+	if p.acceptOp("*") {
+		return SelectItem{Name: "*"}
 	}
-	for _, verb := range unsupportedVerbs {
-		words := strings.Fields(verb)
-		if !p.isWord(words[0]) || len(words) > 1 && !matches(p.peek, words[1:2]) {
-			continue
-		}
-		for _, w := range words {
-			if !p.accept(w) {
-				p.syntax()
-				break
-			}
-		}
-		p.skip()
-		return &Unsupported{Verb: verb}
+	start := p.tok().start
+	item := SelectItem{Expr: p.expr()}
+	if l, ok := item.Expr.(*Literal); ok && l.Value.kind == KindString {
+		item.Name = l.Value.s
+	} else if p.at > 0 {
+		item.Name = p.text[start:p.tokens[p.at-1].end]
 	}
-	p.syntax()
-	return nil
+	if t := p.tok(); p.accept("AS") || t.kind == tokString || t.kind == tokQuoted || t.kind == tokWord && !reserved(t.text) {
+		item.Name = p.nameOrString()
+	}
+	const maxName = 255
+	if r := []rune(clip(item.Name, 4*maxName)); len(r) > maxName {
+		item.Name = string(r[:maxName])
+	}
+	return item
+}
+
+// limit reads LIMIT n, LIMIT m, n or LIMIT n OFFSET m, if it is there.
+func (p *parser) limit() *Limit {
+	if !p.accept("LIMIT") {
+		return nil
+	}
+	l := &Limit{Count: p.uint()}
+	if p.acceptOp(",") {
+		l.Offset, l.Count = l.Count, p.uint()
+	} else if p.accept("OFFSET") {
+		l.Offset = p.uint()
+	}
+	return l
 }

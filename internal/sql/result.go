@@ -1,25 +1,28 @@
 package sql
 
+import (
+	"strings"
+	"unicode/utf8"
+)
+
 // ColumnType is the type of a result column. The numbers are those of MySQL's protocol (enum_field_types in
 // include/field_types.h), so a column definition can carry them as they are.
 type ColumnType uint8
 
 // The types that our results have.
 const (
-	TypeLong       ColumnType = 3
-	TypeDouble     ColumnType = 5
-	TypeNull       ColumnType = 6
-	TypeLongLong   ColumnType = 8
-	TypeDatetime   ColumnType = 12
-	TypeNewDecimal ColumnType = 246
-	TypeMediumBlob ColumnType = 250 // binary string in a user variable
-	TypeLongBlob   ColumnType = 251 // string in a user variable
-	TypeVarString  ColumnType = 253
+	TypeLong      ColumnType = 3
+	TypeDouble    ColumnType = 5
+	TypeNull      ColumnType = 6
+	TypeLongLong  ColumnType = 8
+	TypeDatetime  ColumnType = 12
+	TypeLongBlob  ColumnType = 251 // string in a user variable
+	TypeVarString ColumnType = 253
 )
 
 // Collation ids (SHOW COLLATION) that columns use.
 const (
-	charsetBinary  = 63  // of numbers and binary strings
+	charsetBinary  = 63  // of numbers
 	charsetUTF8MB4 = 255 // utf8mb4_0900_ai_ci
 )
 
@@ -30,7 +33,7 @@ type Column struct {
 	Type     ColumnType
 	Nullable bool
 	Unsigned bool
-	Length   uint32 // display width in bytes; what MySQL gives for constants and variables, an estimate for other expressions
+	Length   uint32 // display width in bytes
 	Decimals uint8  // 31 for strings and floating point
 	Charset  uint16 // collation id
 }
@@ -45,7 +48,7 @@ type ResultSet struct {
 }
 
 // TextColumn, NumberColumn and UnsignedColumn describe columns that are never NULL, for the results of SHOW statements.
-// length is in characters or digits.
+// length is in characters.
 func TextColumn(name string, length uint32) Column {
 	return Column{Name: name, Type: TypeVarString, Length: length * 4, Decimals: 31, Charset: charsetUTF8MB4}
 }
@@ -55,67 +58,94 @@ func NumberColumn(name string) Column {
 }
 
 func UnsignedColumn(name string) Column {
-	return Column{Name: name, Type: TypeLongLong, Length: 21, Charset: charsetBinary, Unsigned: true}
+	c := NumberColumn(name)
+	c.Unsigned = true
+	return c
 }
 
-func boolColumn(nullable bool) Column {
-	return Column{Type: TypeLongLong, Length: 1, Charset: charsetBinary, Nullable: nullable}
-}
-
-func doubleColumn(nullable bool) Column {
-	return Column{Type: TypeDouble, Length: 23, Decimals: 31, Charset: charsetBinary, Nullable: nullable}
-}
-
-func decimalColumn(scale int, nullable bool) Column {
-	return Column{Type: TypeNewDecimal, Length: maxDigits + 2, Decimals: uint8(min(scale, maxScale)), Charset: charsetBinary, Nullable: nullable}
-}
-
-// merge is the type of an expression that takes its value from either of two (IF, CASE, COALESCE).
-func merge(a, b Column) Column {
-	nullable := a.Nullable || b.Nullable
-	out := a
-	switch {
-	case a.Type == TypeNull:
-		out = b
-	case b.Type == TypeNull:
-	case a.isText() || b.isText() || a.Type != b.Type && (a.Type == TypeDatetime || b.Type == TypeDatetime):
-		out = Column{Type: TypeVarString, Decimals: 31, Charset: mergeCharsets(a, b)}
-	case a.Type == TypeDouble || b.Type == TypeDouble:
-		out = doubleColumn(false)
-	case a.Type == TypeNewDecimal || b.Type == TypeNewDecimal:
-		out = decimalColumn(int(max(a.Decimals, b.Decimals)), false)
-	default:
-		out.Unsigned = a.Unsigned && b.Unsigned
-	}
-	if out.Length < max(a.Length, b.Length) {
-		out.Length = max(a.Length, b.Length)
-	}
-	out.Nullable = nullable
-	return out
-}
-
-// mergeCharsets is the charset of text made of two columns: bytes if one of them is bytes.
-func mergeCharsets(a, b Column) uint16 {
-	if a.isText() && a.Binary() || b.isText() && b.Binary() {
-		return charsetBinary
-	}
-	return charsetUTF8MB4
-}
-
-func (c Column) isText() bool {
-	return c.Type == TypeVarString || c.Type == TypeLongBlob || c.Type == TypeMediumBlob
-}
-
-// coerce makes a value fit a merged type.
-func coerce(v Value, c Column) Value {
-	switch {
-	case v.IsNull():
-	case c.isText():
-		if v.kind != KindString {
-			return String(v.Text())
+// column describes an expression that has the value v. There is at most one row, so the type is that of its value; only
+// a NULL needs a guess.
+func (ev *evaluation) column(name string, e Expr, v Value) Column {
+	if sys, ok := e.(*SysVar); ok {
+		if found, err := ev.s.variable(sys.Scope, sys.Name); err == nil {
+			c := found.column()
+			c.Name = name
+			return c
 		}
-	case c.Type == TypeDouble:
-		return Double(v.Float64())
 	}
-	return v
+	c := NumberColumn(name)
+	switch v.kind {
+	case KindNull:
+		switch e.(type) {
+		case *Literal:
+			c.Type = TypeNull
+		case *UserVar:
+			c.Type, c.Decimals = TypeVarString, 31
+		case *Call:
+			c = TextColumn(name, 0)
+		}
+	case KindUint:
+		c.Unsigned = true
+	case KindDouble:
+		c.Type, c.Length, c.Decimals = TypeDouble, 23, 31
+	case KindString:
+		c = TextColumn(name, uint32(utf8.RuneCountInString(v.s)))
+		if _, ok := e.(*UserVar); ok {
+			c.Type = TypeLongBlob
+		}
+	case KindDatetime:
+		_, fraction, _ := strings.Cut(v.s, ".")
+		c.Type, c.Length, c.Decimals = TypeDatetime, uint32(len(v.s)), uint8(len(fraction))
+	}
+	c.Nullable = nullable(e)
+	return c
+}
+
+// nullable tells whether an expression can be NULL.
+func nullable(e Expr) bool {
+	some := func(list []Expr) bool {
+		for _, x := range list {
+			if x == nil || nullable(x) {
+				return true
+			}
+		}
+		return false
+	}
+	switch e := e.(type) {
+	case *Literal:
+		return e.Value.IsNull()
+	case *Assign:
+		return nullable(e.X)
+	case *Op:
+		switch e.Name {
+		case "<=>", "IS NULL", "IS TRUE", "IS FALSE":
+			return false
+		case "CAST CHAR":
+			return true
+		case "CASE": // THEN and ELSE
+			for i := 2; i < len(e.Args); i += 2 {
+				if some(e.Args[i : i+1]) {
+					return true
+				}
+			}
+			return some(e.Args[len(e.Args)-1:])
+		}
+		return some(e.Args)
+	case *Call:
+		switch strings.ToUpper(e.Name) {
+		case "IF":
+			return some(e.Args[1:])
+		case "IFNULL", "COALESCE":
+			for _, x := range e.Args {
+				if !nullable(x) {
+					return false
+				}
+			}
+			return true
+		case "VERSION", "CONNECTION_ID", "NOW", "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP", "SYSDATE", "UTC_TIMESTAMP",
+			"UNIX_TIMESTAMP", "LENGTH", "GTID_SUBSET":
+			return some(e.Args)
+		}
+	}
+	return true
 }

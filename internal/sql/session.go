@@ -3,6 +3,7 @@ package sql
 import (
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Env is what a session knows of the world around it. Its methods are called from the goroutine that runs the session.
@@ -23,18 +24,7 @@ type Session struct {
 	user      map[string]Value // by lower-case name
 	userBytes int
 	overrides map[*Variable]Value
-
-	foundRows    int64
-	rowCount     int64
-	lastInsertID uint64
-	diagnostics  []Diagnostic
-}
-
-// Diagnostic is a row of SHOW WARNINGS.
-type Diagnostic struct {
-	Level   string // "Error", "Warning" or "Note"
-	Code    uint16
-	Message string
+	last      *Error // of the statement before, for SHOW WARNINGS
 }
 
 // NewSession makes the session of a new connection.
@@ -48,29 +38,30 @@ func (s *Session) Reset() { *s = *NewSession(s.env, s.variables) }
 // UserVariable returns @name; NULL if it was never set.
 func (s *Session) UserVariable(name string) Value { return s.user[strings.ToLower(name)] }
 
-// userVariableCost is what a variable costs beyond its name and text.
-const userVariableCost = 64
-
-// SetUserVariable sets @name. Error 1105 if the session's variables would become larger than MaxUserVariables.
-func (s *Session) SetUserVariable(name string, value Value) error {
-	if n := len([]rune(name)); n == 0 || n > 64 {
-		return Errorf(3061, "42000", "User variable name '%s' is illegal", clipRunes(name, 64))
-	}
-	name = strings.ToLower(name)
-	cost := func(v Value) int { return userVariableCost + len(name) + len(v.s) }
-	size := s.userBytes + cost(value)
-	if old, ok := s.user[name]; ok {
-		size -= cost(old)
+// setUser sets user variables, all or none: error 1105 if the session's variables would become larger than
+// MaxUserVariables, 3061 for a bad name.
+func (s *Session) setUser(values map[string]Value) error {
+	size := s.userBytes
+	for name, value := range values {
+		if n := utf8.RuneCountInString(name); n == 0 || n > 64 {
+			return Errorf(3061, "42000", "User variable name '%s' is illegal", clip(name, 64))
+		}
+		if old, ok := s.user[name]; ok {
+			size -= 64 + len(name) + len(old.s)
+		}
+		size += 64 + len(name) + len(value.s)
 	}
 	if size > MaxUserVariables {
 		return Errorf(1105, "HY000", "kingbus keeps at most %d bytes of user variables per connection", MaxUserVariables)
 	}
 	s.userBytes = size
-	if value.kind == KindDatetime {
-		value = String(value.s)
+	for name, value := range values {
+		if value.kind == KindDatetime {
+			value.kind = KindString
+		}
+		value.s = strings.Clone(value.s) // the statement's text is not to be kept
+		s.user[strings.Clone(name)] = value
 	}
-	value.s = strings.Clone(value.s) // the statement's text is not to be kept
-	s.user[strings.Clone(name)] = value
 	return nil
 }
 
@@ -85,11 +76,13 @@ func (s *Session) SystemVariable(scope Scope, name string) (Value, error) {
 
 func (s *Session) variable(scope Scope, name string) (*Variable, error) {
 	v, ok := s.variables.Lookup(name)
-	if !ok {
-		return nil, errUnknownVariable(clip(name, 64*4))
-	}
-	if scope == ScopeSession && v.Scope == GlobalOnly || scope >= ScopeGlobal && v.Scope == SessionOnly {
-		return nil, Errorf(1238, "HY000", "Variable '%s' is a %s variable", v.Name, map[VarScope]string{GlobalOnly: "GLOBAL", SessionOnly: "SESSION"}[v.Scope])
+	switch {
+	case !ok:
+		return nil, errUnknownVariable(name)
+	case scope == ScopeSession && v.Scope == GlobalOnly:
+		return nil, Errorf(1238, "HY000", "Variable '%s' is a GLOBAL variable", v.Name)
+	case scope >= ScopeGlobal && v.Scope == SessionOnly:
+		return nil, Errorf(1238, "HY000", "Variable '%s' is a SESSION variable", v.Name)
 	}
 	return v, nil
 }
@@ -99,66 +92,20 @@ func (s *Session) value(v *Variable, scope Scope) Value {
 		if value, ok := s.overrides[v]; ok {
 			return value
 		}
-		if v.session != nil {
-			return v.session(s)
-		}
 	}
-	return v.global()
+	switch {
+	case v.session != nil:
+		return v.session(s)
+	case v.Get != nil:
+		return v.Get()
+	}
+	return v.Default
 }
 
-// Override sets the session's value of a variable past all checks: for what the login decided. Unknown names do nothing.
-func (s *Session) Override(name string, value Value) {
+// override sets the session's value of a variable past all checks. Unknown names do nothing.
+func (s *Session) override(name string, value Value) {
 	if v, ok := s.variables.Lookup(name); ok {
 		s.overrides[v] = value
-	}
-}
-
-// SetCharset does what the charset byte of the login does: it is SET NAMES with a collation's id. Ids that we do not
-// know count as utf8mb4, and so does 0, which MariaDB's replicas send.
-func (s *Session) SetCharset(id uint16) {
-	item := SetItem{Name: "utf8mb4", Collation: "utf8mb4_0900_ai_ci"}
-	for _, cs := range charsets() {
-		if cs.id == id && clientCharset(cs) {
-			item = SetItem{Name: cs.name, Collation: cs.collation}
-		}
-	}
-	for _, name := range [...]string{"utf8mb4_bin", "utf8mb4_general_ci", "utf8mb4_unicode_ci", "utf8mb3_bin", "latin1_bin", "ascii_bin"} {
-		if cs, known, _ := collationOf(name); known == id {
-			item = SetItem{Name: cs.name, Collation: name}
-		}
-	}
-	s.setNames(item.Name, item.Collation)
-}
-
-func (s *Session) setNames(charset, collation string) {
-	for _, name := range [...]string{"character_set_client", "character_set_results", "character_set_connection"} {
-		s.Override(name, String(charset))
-	}
-	s.Override("collation_connection", String(collation))
-}
-
-// charsetID is the collation id of text in results.
-func (s *Session) charsetID() uint16 {
-	results, _ := s.SystemVariable(ScopeNone, "character_set_results")
-	cs, ok := charsetOf(results.s)
-	if !ok {
-		return charsetUTF8MB4
-	}
-	connection, _ := s.SystemVariable(ScopeNone, "collation_connection")
-	if of, id, ok := collationOf(connection.s); ok && of.name == cs.name {
-		return id
-	}
-	return cs.id
-}
-
-// Localize puts the character set that the client chose for results into the text columns of a result. Select and the
-// Show methods have done so; it is for results that the caller makes.
-func (s *Session) Localize(rs *ResultSet) {
-	id := s.charsetID()
-	for i := range rs.Columns {
-		if c := &rs.Columns[i]; c.Charset == charsetUTF8MB4 {
-			c.Charset = id
-		}
 	}
 }
 
@@ -169,43 +116,30 @@ func (s *Session) Select(q *Select) (*ResultSet, error) {
 	}
 	ev := s.evaluation()
 	rs := &ResultSet{}
+	var row []Value
 	for _, item := range q.Items {
 		if item.Expr == nil {
 			return nil, Errorf(1096, "HY000", "No tables used")
 		}
-		column, err := ev.typeOf(item.Expr)
+		v, err := ev.eval(item.Expr)
 		if err != nil {
 			return nil, err
 		}
-		column.Name = item.Name
-		rs.Columns = append(rs.Columns, column)
+		row = append(row, v)
+		rs.Columns = append(rs.Columns, ev.column(item.Name, item.Expr, v))
 	}
-	s.Localize(rs)
-	keep := q.Limit == nil || q.Limit.Count > 0 && q.Limit.Offset == 0
+	rs.Rows = q.Limit.apply([][]Value{row})
 	if q.Where != nil {
 		ev.clause = "where clause"
-		if _, err := ev.typeOf(q.Where); err != nil {
-			return nil, err
-		}
 		where, err := ev.eval(q.Where)
 		if err != nil {
 			return nil, err
 		}
-		if isTrue, _ := where.truth(); !isTrue {
-			keep = false
+		if !where.isTrue() {
+			rs.Rows = nil
 		}
 	}
-	if keep {
-		row := make([]Value, len(q.Items))
-		for i, item := range q.Items {
-			var err error
-			if row[i], err = ev.eval(item.Expr); err != nil {
-				return nil, err
-			}
-		}
-		rs.Rows = append(rs.Rows, row)
-	}
-	s.foundRows, s.rowCount = int64(len(rs.Rows)), -1
+	s.localize(rs)
 	return rs, nil
 }
 
@@ -220,68 +154,6 @@ func (s *Session) noTable(t *Table) error {
 	return Errorf(1146, "42S02", "Table '%s.%s' doesn't exist", clip(schema, 256), clip(t.Name, 256))
 }
 
-// Do answers DO.
-func (s *Session) Do(d *Do) error {
-	ev := s.evaluation()
-	for _, e := range d.Exprs {
-		if _, err := ev.value(e); err != nil {
-			return err
-		}
-	}
-	s.rowCount = 0
-	return nil
-}
-
-// Eval evaluates one expression outside a SELECT, such as the id of a KILL.
-func (s *Session) Eval(e Expr) (Value, error) { return s.evaluation().value(e) }
-
-// Record notes how a statement ended, for SHOW WARNINGS and @@error_count. Call it after every statement that is not
-// itself about warnings; err nil clears.
-func (s *Session) Record(err error) {
-	s.diagnostics = nil
-	if err != nil {
-		code, message := uint16(1105), err.Error()
-		if e, ok := err.(*Error); ok {
-			code, message = e.Code, e.Message
-		}
-		s.diagnostics = []Diagnostic{{Level: "Error", Code: code, Message: message}}
-		s.rowCount = -1
-	}
-}
-
-func (s *Session) countDiagnostics(errorsOnly bool) (n uint64) {
-	for _, d := range s.diagnostics {
-		if !errorsOnly || d.Level == "Error" {
-			n++
-		}
-	}
-	return n
-}
-
-// ShowDiagnostics answers SHOW WARNINGS, SHOW ERRORS and SHOW COUNT(*) of them.
-func (s *Session) ShowDiagnostics(show *Show) *ResultSet {
-	errorsOnly := show.What == ShowErrors || show.What == ShowCountErrors
-	if show.What == ShowCountErrors || show.What == ShowCountWarnings {
-		name := "@@session.warning_count"
-		if errorsOnly {
-			name = "@@session.error_count"
-		}
-		column := UnsignedColumn(name)
-		column.Nullable = true
-		return &ResultSet{Columns: []Column{column}, Rows: [][]Value{{Uint(s.countDiagnostics(errorsOnly))}}}
-	}
-	code := Column{Name: "Code", Type: TypeLong, Unsigned: true, Length: 5, Charset: charsetBinary}
-	rs := &ResultSet{Columns: []Column{TextColumn("Level", 7), code, TextColumn("Message", 512)}}
-	for _, d := range s.diagnostics {
-		if !errorsOnly || d.Level == "Error" {
-			rs.Rows = append(rs.Rows, []Value{String(d.Level), Int(int64(d.Code)), String(d.Message)})
-		}
-	}
-	rs.Rows = show.Limit.apply(rs.Rows)
-	s.Localize(rs)
-	return rs
-}
-
 // apply cuts rows; a nil limit leaves them.
 func (l *Limit) apply(rows [][]Value) [][]Value {
 	if l == nil {
@@ -289,6 +161,47 @@ func (l *Limit) apply(rows [][]Value) [][]Value {
 	}
 	rows = rows[min(l.Offset, uint64(len(rows))):]
 	return rows[:min(l.Count, uint64(len(rows)))]
+}
+
+// Do answers DO.
+func (s *Session) Do(d *Do) error {
+	_, err := s.evaluation().list(d.Exprs)
+	return err
+}
+
+// Eval evaluates one expression outside a SELECT, such as the id of a KILL.
+func (s *Session) Eval(e Expr) (Value, error) { return s.evaluation().eval(e) }
+
+// Record notes how a statement ended, for SHOW WARNINGS and @@error_count. Call it after every statement that is not
+// itself about warnings; err nil clears.
+func (s *Session) Record(err error) {
+	var known bool
+	if s.last, known = err.(*Error); err != nil && !known {
+		s.last = Errorf(1105, "HY000", "%v", err)
+	}
+}
+
+// warnings is how many rows SHOW WARNINGS has: a statement warns of nothing, so there is its error or none.
+func (s *Session) warnings() Value { return Bool(s.last != nil) }
+
+// ShowDiagnostics answers SHOW WARNINGS, SHOW ERRORS and SHOW COUNT(*) of them.
+func (s *Session) ShowDiagnostics(show *Show) *ResultSet {
+	count := UnsignedColumn("@@session.warning_count")
+	count.Nullable = true
+	switch show.What {
+	case ShowCountErrors:
+		count.Name = "@@session.error_count"
+		fallthrough
+	case ShowCountWarnings:
+		return &ResultSet{Columns: []Column{count}, Rows: [][]Value{{s.warnings()}}}
+	}
+	code := Column{Name: "Code", Type: TypeLong, Unsigned: true, Length: 5, Charset: charsetBinary}
+	rs := &ResultSet{Columns: []Column{TextColumn("Level", 7), code, TextColumn("Message", 512)}}
+	if s.last != nil {
+		rs.Rows = show.Limit.apply([][]Value{{String("Error"), Int(int64(s.last.Code)), String(s.last.Message)}})
+	}
+	s.localize(rs)
+	return rs
 }
 
 // ShowVariables answers SHOW VARIABLES.
@@ -314,41 +227,26 @@ func (s *Session) showTable(t *Variables, show *Show) (*ResultSet, error) {
 			rs.Rows = append(rs.Rows, []Value{String(name), v.display(s.value(v, show.Scope))})
 		}
 	}
-	if err := s.Filter(rs, show.Filter); err != nil {
-		return nil, err
-	}
-	s.Localize(rs)
-	return rs, nil
+	err := s.Filter(rs, show.Filter)
+	s.localize(rs)
+	return rs, err
 }
 
-// Filter applies LIKE, which looks at the first column, or WHERE to a result.
-func (s *Session) Filter(rs *ResultSet, f Filter) error {
-	if f.Like == nil && f.Where == nil {
+// Filter applies the Filter of a SHOW to a result.
+func (s *Session) Filter(rs *ResultSet, filter Expr) error {
+	if filter == nil {
 		return nil
 	}
 	ev := s.evaluation()
-	ev.columns = rs.Columns
-	if f.Where != nil {
-		ev.clause = "where clause"
-		if _, err := ev.typeOf(f.Where); err != nil {
-			return err
-		}
-	}
+	ev.columns, ev.clause = rs.Columns, "where clause"
 	var kept [][]Value
 	for _, row := range rs.Rows {
-		ok, err := false, error(nil)
-		if f.Like != nil {
-			ok, err = ev.likeText(row[0].Text(), *f.Like, '\\', true)
-		} else {
-			var v Value
-			ev.row = row
-			v, err = ev.eval(f.Where)
-			ok, _ = v.truth()
-		}
+		ev.row = row
+		v, err := ev.eval(filter)
 		if err != nil {
 			return err
 		}
-		if ok {
+		if v.isTrue() {
 			kept = append(kept, row)
 		}
 	}

@@ -78,14 +78,11 @@ func TestWorkIsBounded(t *testing.T) {
 	if v := must(t, s, "select concat(@a, @a, @a)"); !v.IsNull() {
 		t.Errorf("got %d bytes, want NULL", len(v.Text()))
 	}
-	if v := must(t, s, "select cast('a' as binary(4294967295))"); len(v.Text()) > MaxString {
-		t.Errorf("CAST made %d bytes", len(v.Text()))
-	}
 	must(t, s, "set @p = '"+strings.Repeat("%a", 1000)+"'")
 	for _, text := range []string{
 		"select @a like @p",
 		"show variables where length(concat(@a, 'x')) = 1",
-		"show variables where 1 in (" + strings.Repeat("1.5,", MaxNodes-10) + "2)",
+		"show variables where 1 in (" + strings.Repeat("1.5,", MaxTokens/2-10) + "2)",
 		"show variables like '" + strings.Repeat("%a", 1<<20) + "'",
 	} {
 		if _, err := run(s, text); code(err) != CodeNotSupported {
@@ -98,7 +95,7 @@ func TestReset(t *testing.T) {
 	s := testSession(t)
 	must(t, s, "set @a=1, wait_timeout=5, names latin1")
 	s.Reset()
-	if got := must(t, s, "select concat_ws(',', @a, @@wait_timeout, @@character_set_client)").Text(); got != "28800,utf8mb4" {
+	if got := must(t, s, "select concat(ifnull(@a, '-'), @@wait_timeout, @@character_set_client)").Text(); got != "-28800utf8mb4" {
 		t.Errorf("after Reset: %s", got)
 	}
 }
@@ -133,7 +130,7 @@ func TestGlobalValuesAreLive(t *testing.T) {
 	if err != nil || len(rs.Rows) != 2 || rs.Rows[0][0].Text() != "rpl_x" || rs.Rows[1][1].Text() != "ON" {
 		t.Errorf("SHOW VARIABLES: %v, %v", rs, err)
 	}
-	if rs, err = s.ShowStatus(vars, &Show{Filter: Filter{}}); err != nil || len(rs.Rows) != 2 {
+	if rs, err = s.ShowStatus(vars, &Show{What: ShowStatus}); err != nil || len(rs.Rows) != 2 {
 		t.Errorf("ShowStatus: %v, %v", rs, err)
 	}
 	if _, err := NewVariables([]Variable{{Name: "a"}}, []Variable{{Name: "b", Aliases: []string{"A"}}}); err == nil {
@@ -192,7 +189,7 @@ func TestValueUint64(t *testing.T) {
 		ok   bool
 	}{
 		{Int(5), 5, true}, {Int(-5), 0, false}, {Uint(math.MaxUint64), math.MaxUint64, true}, {Null, 0, false}, {String(" 42 "), 42, true},
-		{String("4x"), 0, false}, {Double(3), 3, true}, {Double(3.5), 0, false}, {Double(1e20), 0, false}, {decimal("7"), 7, true}, {decimal("7.5"), 0, false},
+		{String("4x"), 0, false}, {Double(3), 3, true}, {Double(3.5), 0, false}, {Double(1e20), 0, false},
 	} {
 		if got, ok := tc.v.Uint64(); ok != tc.ok || ok && got != tc.want {
 			t.Errorf("%v: got %d, %v, want %d, %v", tc.v, got, ok, tc.want, tc.ok)
@@ -203,15 +200,13 @@ func TestValueUint64(t *testing.T) {
 func TestLike(t *testing.T) {
 	for _, tc := range []struct {
 		text, pattern string
-		escape        rune
 		want          bool
 	}{
-		{"", "", '\\', true}, {"", "%%", '\\', true}, {"a", "", '\\', false}, {"abc", "%", '\\', true}, {"abc", "%c", '\\', true},
-		{"abcabd", "%abd", '\\', true}, {"abc", "_%_", '\\', true}, {"ab", "_%__", '\\', false}, {"a%b", `a\%b`, '\\', true},
-		{"axb", `a\%b`, '\\', false}, {`a\`, `a\`, '\\', true}, {"äb", "_B", '\\', true}, {"a\xffb", "a_b", '\\', true},
-		{"a\xff", "a\xfe", '\\', false}, {"a%", "a|%", '|', true}, {`a\x`, `a\%`, 0, true}, {"mississippi", "%iss%ip%i", '\\', true},
+		{"", "", true}, {"", "%%", true}, {"a", "", false}, {"abc", "%", true}, {"abc", "%c", true}, {"abcabd", "%abd", true},
+		{"abc", "_%_", true}, {"ab", "_%__", false}, {"a%b", `a\%b`, true}, {"axb", `a\%b`, false}, {`a\`, `a\`, true},
+		{"äb", "_B", true}, {"a\xffb", "a_b", true}, {"a\xff", "a\xfe", false}, {"mississippi", "%iss%ip%i", true},
 	} {
-		if got := like(tc.text, tc.pattern, tc.escape, true); got != tc.want {
+		if got := like(tc.text, tc.pattern); got != tc.want {
 			t.Errorf("%q LIKE %q: got %v, want %v", tc.text, tc.pattern, got, tc.want)
 		}
 	}

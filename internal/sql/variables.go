@@ -14,7 +14,7 @@ type VarType uint8
 const (
 	VarBool   VarType = iota // Int 0 or 1; SHOW prints OFF and ON
 	VarUint                  // Int or Uint, clamped to Min and Max
-	VarDouble                // decimal with 6 digits after the point
+	VarDouble                // Double
 	VarString                // String, or NULL if Nullable
 	VarEnum                  // one of Values
 	VarSet                   // some of Values, joined by commas
@@ -48,24 +48,17 @@ type Variable struct {
 	Values   []string     // of VarEnum and VarSet
 	Min, Max uint64       // of VarUint; Max 0 means 2^64-1
 
-	// Check replaces the test that the type implies on SET. It gets a value that is not NULL (unless Nullable), and
-	// returns what is to be stored.
+	// Check replaces the test that the type implies on SET. It gets a value that is not NULL, and returns what is to be
+	// stored.
 	Check func(Value) (Value, error)
 
 	session func(*Session) Value // a value that the session itself knows
 }
 
-func (v *Variable) global() Value {
-	if v.Get != nil {
-		return v.Get()
-	}
-	return v.Default
-}
-
 // display is a value as SHOW VARIABLES prints it.
 func (v *Variable) display(value Value) Value {
 	if v.Type == VarBool && !value.IsNull() {
-		if isTrue, _ := value.truth(); isTrue {
+		if value.isTrue() {
 			return String("ON")
 		}
 		return String("OFF")
@@ -75,15 +68,18 @@ func (v *Variable) display(value Value) Value {
 
 // column is the type of @@name.
 func (v *Variable) column() Column {
+	c := Column{Type: TypeLongLong, Length: 21, Charset: charsetBinary, Nullable: true}
 	switch v.Type {
 	case VarBool:
-		return boolColumn(true)
+		c.Length = 1
 	case VarUint:
-		return Column{Type: TypeLongLong, Length: 21, Charset: charsetBinary, Unsigned: true, Nullable: true}
+		c.Unsigned = true
 	case VarDouble:
-		return Column{Type: TypeDouble, Length: 23, Decimals: 6, Charset: charsetBinary, Nullable: true}
+		c.Type, c.Length, c.Decimals = TypeDouble, 23, 31
+	default:
+		c.Type, c.Length, c.Decimals, c.Charset = TypeVarString, 87380, 31, charsetUTF8MB4
 	}
-	return Column{Type: TypeVarString, Length: 87380, Decimals: 31, Charset: charsetUTF8MB4, Nullable: true}
+	return c
 }
 
 // Variables is the server's table of system variables. It does not change once made, so any number of sessions can use it.
@@ -95,17 +91,14 @@ type Variables struct {
 // NewVariables makes the table. A name that comes twice is an error; later lists cannot replace what earlier ones have.
 func NewVariables(lists ...[]Variable) (*Variables, error) {
 	t := &Variables{byName: map[string]*Variable{}}
-	for _, list := range lists {
-		for i := range list {
-			v := list[i]
-			for _, name := range append([]string{v.Name}, v.Aliases...) {
-				name = strings.ToLower(name)
-				if t.byName[name] != nil {
-					return nil, fmt.Errorf("sql: variable %s is defined twice", name)
-				}
-				t.byName[name] = &v
-				t.names = append(t.names, name)
+	for _, v := range slices.Concat(lists...) {
+		for _, name := range append([]string{v.Name}, v.Aliases...) {
+			name = strings.ToLower(name)
+			if t.byName[name] != nil {
+				return nil, fmt.Errorf("sql: variable %s is defined twice", name)
 			}
+			t.byName[name] = &v
+			t.names = append(t.names, name)
 		}
 	}
 	slices.Sort(t.names)
@@ -119,120 +112,104 @@ func (t *Variables) Lookup(name string) (*Variable, bool) {
 }
 
 // settable tells whether SET with this scope is possible at all; the order of the tests is MySQL's.
-func (v *Variable) settable(scope Scope, name string) error {
+func (v *Variable) settable(scope Scope) error {
 	switch {
 	case v.ReadOnly:
-		return Errorf(1238, "HY000", "Variable '%s' is a read only variable", name)
+		return Errorf(1238, "HY000", "Variable '%s' is a read only variable", v.Name)
 	case v.Scope == GlobalOnly && scope <= ScopeSession:
-		return Errorf(1229, "HY000", "Variable '%s' is a GLOBAL variable and should be set with SET GLOBAL", name)
+		return Errorf(1229, "HY000", "Variable '%s' is a GLOBAL variable and should be set with SET GLOBAL", v.Name)
 	case v.Scope == SessionOnly && scope > ScopeSession:
-		return Errorf(1228, "HY000", "Variable '%s' is a SESSION variable and can't be used with SET GLOBAL", name)
+		return Errorf(1228, "HY000", "Variable '%s' is a SESSION variable and can't be used with SET GLOBAL", v.Name)
 	case scope > ScopeSession:
-		return Errorf(CodeNotSupported, "42000", "kingbus does not support SET GLOBAL %s: global settings come from its configuration", name)
+		return Errorf(CodeNotSupported, "42000", "kingbus does not support SET GLOBAL %s: global settings come from its configuration", v.Name)
 	case v.Fixed:
-		return Errorf(1621, "HY000", "SESSION variable '%s' is read-only. Use SET GLOBAL to assign the value", name)
+		return Errorf(1621, "HY000", "SESSION variable '%s' is read-only. Use SET GLOBAL to assign the value", v.Name)
 	}
 	return nil
 }
 
 // check converts a value that SET gives to the variable's type.
-func (v *Variable) check(name string, value Value) (Value, error) {
-	if value.IsNull() {
-		switch {
-		case v.Nullable:
-			return value, nil
-		case v.Type == VarUint, v.Type == VarDouble:
-			return Null, errWrongType(name)
-		}
-		return Null, errWrongValue(name, "NULL")
-	}
-	if v.Check != nil {
+func (v *Variable) check(value Value) (Value, error) {
+	text, wrongType := value.kind == KindString, errWrongType(v.Name)
+	switch {
+	case value.IsNull() && v.Nullable:
+		return value, nil
+	case value.IsNull() && v.Type != VarUint && v.Type != VarDouble:
+		return Null, errWrongValue(v.Name, "NULL")
+	case v.Check != nil:
 		return v.Check(value)
 	}
-	whole := value.kind == KindInt || value.kind == KindUint
 	switch v.Type {
 	case VarUint:
-		if !whole {
-			return Null, errWrongType(name)
+		if !value.isWhole() {
+			return Null, wrongType
 		}
-		return Uint(v.clamp(value)), nil
+		if value.isNegative() {
+			return Uint(v.Min), nil
+		}
+		most := v.Max
+		if most == 0 {
+			most = math.MaxUint64
+		}
+		return Uint(min(max(value.n, v.Min), most)), nil
 	case VarDouble:
-		if !value.isNumber() {
-			return Null, errWrongType(name)
+		if !value.isWhole() && value.kind != KindDouble {
+			return Null, wrongType
 		}
-		return decimal(fmt.Sprintf("%.6f", value.Float64())), nil
+		return Double(value.Float64()), nil
 	case VarString:
-		if value.kind != KindString {
-			return Null, errWrongType(name)
+		if !text {
+			return Null, wrongType
 		}
 		return value, nil
 	}
-	if !whole && value.kind != KindString {
-		return Null, errWrongType(name)
+	if !text && !value.isWhole() {
+		return Null, wrongType
 	}
 	if v.Type == VarSet {
-		return v.checkSet(name, value)
+		return v.checkSet(value)
 	}
-	return v.checkChoice(name, value)
-}
-
-func (v *Variable) clamp(value Value) uint64 {
-	limit := v.Max
-	if limit == 0 {
-		limit = math.MaxUint64
-	}
-	if value.kind == KindInt && int64(value.n) < 0 {
-		return v.Min
-	}
-	return min(max(value.n, v.Min), limit)
+	return v.checkChoice(value)
 }
 
 // checkChoice reads a VarBool or VarEnum, by name or by number.
-func (v *Variable) checkChoice(name string, value Value) (Value, error) {
+func (v *Variable) checkChoice(value Value) (Value, error) {
+	choices := v.Values
 	if v.Type == VarBool {
-		switch strings.ToUpper(value.Text()) {
-		case "ON", "TRUE":
-			return Bool(true), nil
-		case "OFF", "FALSE":
-			return Bool(false), nil
-		}
-		if value.kind != KindString && value.n <= 1 {
-			return Bool(value.n == 1), nil
-		}
-		return Null, errWrongValue(name, value.Text())
+		choices = []string{"OFF", "ON", "FALSE", "TRUE"}
 	}
-	for i, choice := range v.Values {
-		if value.kind == KindString && strings.EqualFold(choice, value.s) || value.kind != KindString && value.n == uint64(i) {
+	for i, choice := range choices {
+		if value.kind == KindString && !strings.EqualFold(choice, value.s) || value.kind != KindString && value.n != uint64(i) {
+			continue
+		}
+		switch {
+		case v.Type == VarEnum:
 			return String(choice), nil
+		case value.kind == KindString || i < 2:
+			return Bool(i%2 == 1), nil
 		}
 	}
-	return Null, errWrongValue(name, value.Text())
+	return Null, errWrongValue(v.Name, clip(value.Text(), 64))
 }
 
-// checkSet reads a VarSet: names joined by commas, or their bits.
-func (v *Variable) checkSet(name string, value Value) (Value, error) {
-	chosen := make([]bool, len(v.Values))
-	if value.kind != KindString {
-		if value.kind == KindInt && int64(value.n) < 0 || len(chosen) < 64 && value.n>>len(chosen) != 0 {
-			return Null, errWrongValue(name, value.Text())
-		}
-		for i := range chosen {
-			chosen[i] = value.n>>i&1 == 1
-		}
-	} else {
-		for part := range strings.SplitSeq(value.s, ",") {
-			i := slices.IndexFunc(v.Values, func(s string) bool { return strings.EqualFold(s, part) })
-			if part != "" && i < 0 {
-				return Null, errWrongValue(name, part)
-			} else if part != "" {
-				chosen[i] = true
-			}
+// checkSet reads a VarSet: names joined by commas, or 0 for none of them.
+func (v *Variable) checkSet(value Value) (Value, error) {
+	if value == Int(0) {
+		return String(""), nil
+	}
+	given := strings.Split(value.Text(), ",")
+	has := func(list []string, name string) bool {
+		return slices.ContainsFunc(list, func(s string) bool { return strings.EqualFold(s, name) })
+	}
+	for _, name := range given {
+		if name != "" && !has(v.Values, name) {
+			return Null, errWrongValue(v.Name, clip(name, 64))
 		}
 	}
 	var names []string
-	for i, s := range v.Values {
-		if chosen[i] {
-			names = append(names, s)
+	for _, name := range v.Values {
+		if has(given, name) {
+			names = append(names, name)
 		}
 	}
 	return String(strings.Join(names, ",")), nil
