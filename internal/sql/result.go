@@ -134,7 +134,7 @@ func nullable(e Expr) bool {
 	case *Call:
 		switch strings.ToUpper(e.Name) {
 		case "IF":
-			return some(e.Args[1:])
+			return some(e.Args[min(1, len(e.Args)):])
 		case "IFNULL", "COALESCE":
 			for _, x := range e.Args {
 				if !nullable(x) {

@@ -212,6 +212,16 @@ func TestLike(t *testing.T) {
 	}
 }
 
+// What is not evaluated is not checked either, so a call there may lack its arguments.
+func TestUnevaluatedCall(t *testing.T) {
+	s := testSession(t)
+	for _, text := range []string{"select coalesce(@@version, if())", "select ifnull(@@version, if(1))", "select case when 0 then if() else @@version end"} {
+		if got := must(t, s, text).Text(); got != "9.7.4-2" {
+			t.Errorf("%s: %s", text, got)
+		}
+	}
+}
+
 // FuzzStatement runs anything through parser and evaluator: no panic, every error an *Error, every row as wide as its
 // columns, and the session stays usable.
 func FuzzStatement(f *testing.F) {
