@@ -117,6 +117,16 @@ func TestWritev(t *testing.T) {
 				t.Errorf("%d buffers: wrote %d bytes, want %d", n, got, len(want)-2)
 			}
 		}
+		// Large ones go in pieces.
+		for _, size := range []int{1<<20 - 1, 1 << 20, 3<<20 + 5} {
+			bufs := [][]byte{bytes.Repeat([]byte("a"), 100_000), bytes.Repeat([]byte("b"), size), nil, bytes.Repeat([]byte("c"), size), []byte("d")}
+			want := "01" + string(bytes.Join(bufs, nil))
+			must(t, f.Truncate(2))
+			got, err := f.WritevAt(bufs, 2)
+			if must(t, err); got != len(want)-2 || content(t, fs, name) != want {
+				t.Errorf("buffers of %d bytes: wrote %d bytes, want %d, or others", size, got, len(want)-2)
+			}
+		}
 		must(t, f.Close())
 	})
 }
