@@ -122,9 +122,10 @@ func (w *writer) add(e *pb.Entry) error {
 		}
 	}
 	var payload []byte
+	var h handle
 	if e.GetType() == pb.EntryNormal && len(e.GetData()) > 0 {
-		h, err := decodeHandle(e.GetData())
-		if err != nil {
+		var err error
+		if h, err = decodeHandle(e.GetData()); err != nil {
 			return fmt.Errorf("entry %d: %w", e.GetIndex(), err)
 		}
 		if payload = w.n.staging.take(h.number); payload == nil {
@@ -133,6 +134,7 @@ func (w *writer) add(e *pb.Entry) error {
 	}
 	w.batch = append(w.batch, segment.Entry{
 		Index: e.GetIndex(), Term: e.GetTerm(), Type: uint8(e.GetType()), Data: e.GetData(), Payload: payload,
+		Sum: h.crc, Summed: payload != nil,
 	})
 	w.slots = append(w.slots, slot{entry: e, payload: payload})
 	return nil

@@ -237,7 +237,7 @@ func (s *saver) work(committed uint64) error {
 
 // dropBefore removes segments, as far as the oldest checkpoint allows: a start
 // needs all entries after its checkpoint, and that may have to be the oldest one
-// if the newest is damaged.
+// if the newest is damaged. Only the one with which the log began goes for it.
 func (s *saver) dropBefore(index uint64) error {
 	found, err := listCheckpoints(s.n.cfg.FS, s.n.dir)
 	if err != nil {
@@ -245,6 +245,12 @@ func (s *saver) dropBefore(index uint64) error {
 	}
 	if len(found) == 0 { // somebody took them away
 		return nil
+	}
+	if len(found) > 1 && found[0] == firstIndex && index > firstIndex+1 {
+		if err := s.remove(found[:1]); err != nil {
+			return err
+		}
+		found = found[1:]
 	}
 	index = min(index, found[0]+1)
 	if index <= s.n.segments.FirstIndex() {
@@ -256,8 +262,17 @@ func (s *saver) dropBefore(index uint64) error {
 	return nil
 }
 
-// save writes a checkpoint and removes old ones, durably: none may come back
-// whose entries are gone.
+// remove removes checkpoints, durably: none may come back whose entries are gone.
+func (s *saver) remove(indexes []uint64) error {
+	for _, index := range indexes {
+		if err := s.n.cfg.FS.Remove(checkpointName(s.n.dir, index)); err != nil {
+			return fmt.Errorf("remove checkpoint: %w", err)
+		}
+	}
+	return s.n.cfg.FS.SyncDir(s.n.dir)
+}
+
+// save writes a checkpoint and removes old ones.
 func (s *saver) save(c checkpoint) error {
 	if err := c.save(s.n.cfg.FS, s.n.dir); err != nil {
 		return err
@@ -269,10 +284,5 @@ func (s *saver) save(c checkpoint) error {
 	if len(found) <= keptCheckpoints {
 		return nil
 	}
-	for _, index := range found[:len(found)-keptCheckpoints] {
-		if err := s.n.cfg.FS.Remove(checkpointName(s.n.dir, index)); err != nil {
-			return fmt.Errorf("remove checkpoint: %w", err)
-		}
-	}
-	return s.n.cfg.FS.SyncDir(s.n.dir)
+	return s.remove(found[:len(found)-keptCheckpoints])
 }

@@ -47,6 +47,9 @@ var (
 	// ErrDropped is returned for a proposal that Raft did not take: this node
 	// does not lead. Those proposed before it may still be committed.
 	ErrDropped = errors.New("the proposal was dropped: this node does not lead")
+	// ErrDeposed is the cause of the end of a leader's context. What it proposed
+	// and did not see applied may still be committed, by another leader.
+	ErrDeposed = errors.New("this node no longer leads")
 	// ErrClosed is returned after Close or a failure of the node.
 	ErrClosed = errors.New("the node has stopped")
 	// ErrTooLarge is returned for a payload over MaxPayload.
@@ -171,12 +174,12 @@ func (n *Node) start() {
 				err = nil // the next start replays more
 			}
 		}
-		n.leadership.close()
-		n.refuseProposals()
 		if err != nil {
 			n.err = err
 			close(n.failed)
 		}
+		n.leadership.close()
+		n.refuseProposals()
 		close(n.stopped)
 	}()
 	n.inbox.push() // wakes the loop, which has a campaign to handle
@@ -219,7 +222,8 @@ func (n *Node) Propose(ctx context.Context, payload []byte) error {
 }
 
 // Lead blocks until this node leads and has applied an entry of its own term.
-// The context that it returns ends when that is over.
+// The context that it returns ends when that is over; its cause is ErrDeposed or
+// ErrClosed.
 func (n *Node) Lead(ctx context.Context) (context.Context, error) {
 	for {
 		lead, changed := n.leadership.current()
@@ -273,6 +277,10 @@ func (n *Node) Status() Status {
 func (n *Node) NewReader(at segment.Location) (*segment.Reader, error) {
 	return n.segments.NewReader(at)
 }
+
+// Seek finds an applied entry. It may walk through a whole segment: it is for
+// who has no Location of an entry near by.
+func (n *Node) Seek(index uint64) (segment.Location, error) { return n.segments.Seek(index) }
 
 // Release tells that entries before index are not needed any more, because the
 // applied entry at says so. The space is given back as soon as that is safe.

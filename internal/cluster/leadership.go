@@ -2,12 +2,8 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"sync"
 )
-
-// errDeposed is the cause of the end of a leader's context.
-var errDeposed = errors.New("this node no longer leads")
 
 // leadership tells when this node leads and has applied an entry of its own
 // term: only then does it know everything that was committed before it.
@@ -24,13 +20,20 @@ func newLeadership() *leadership { return &leadership{changed: make(chan struct{
 
 // observe is told of each change of role by the loop.
 func (l *leadership) observe(leader bool, term uint64) {
+	l.set(leader, term, ErrDeposed)
+}
+
+// close ends the leader's context for good.
+func (l *leadership) close() { l.set(false, 0, ErrClosed) }
+
+func (l *leadership) set(leader bool, term uint64, cause error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if leader && term == l.term {
 		return
 	}
 	if l.depose != nil {
-		l.depose(errDeposed)
+		l.depose(cause)
 		l.lead, l.depose = nil, nil
 	}
 	l.term = 0
@@ -65,5 +68,3 @@ func (l *leadership) current() (context.Context, <-chan struct{}) {
 	defer l.mu.Unlock()
 	return l.lead, l.changed
 }
-
-func (l *leadership) close() { l.observe(false, 0) }
