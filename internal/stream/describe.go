@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"strconv"
-	"strings"
 
 	"kingbus/internal/binlog"
 	"kingbus/internal/gtid"
@@ -218,9 +216,8 @@ func InspectIndex(fsys vfs.FS, dir string) ([]IndexFile, error) {
 	}
 	var found []IndexFile
 	for _, name := range names {
-		number, ok := strings.CutSuffix(name, indexSuffix)
-		seg, err := strconv.ParseUint(number, 10, 64)
-		if !ok || len(number) != 20 || err != nil {
+		seg, ok := indexedSegment(name)
+		if !ok {
 			continue // none of ours; a start passes over it, too
 		}
 		f := IndexFile{File: filepath.Join(dir, name), Segment: seg}

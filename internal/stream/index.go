@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"slices"
 	"sort"
 
 	"kingbus/internal/gtid"
@@ -33,7 +34,7 @@ func (p point) after(file uint32, pos uint64) bool {
 }
 
 // block is the index of one segment. A block whose file was lost has no points:
-// seeks then begin before it and scan.
+// seeks then begin before it, or at the beginning of a file, and scan.
 type block struct {
 	segment     uint64
 	count       int
@@ -41,6 +42,7 @@ type block struct {
 	rest        gtid.Set // all deltas but the first point's
 	tail        gtid.Set // transactions that ended after the last point
 	lost        bool     // the deltas are not known
+	saved       bool     // in its file
 	points      []point  // nil when not in memory
 }
 
@@ -59,9 +61,9 @@ func (b *block) add(p point) {
 // this node, since segments are cut where each node cuts them, and it is
 // derived. It is not safe for concurrent use.
 type index struct {
-	blocks []*block                             // ascending
-	bytes  int64                                // of log since the last point
-	load   func(segment uint64) (*block, error) // reads a block's file
+	blocks []*block                     // ascending; up to the last checkpoint one for each segment
+	bytes  int64                        // of log since the last point
+	load   func(segment uint64) []point // reads a block's file; nil if that cannot be read
 }
 
 // note is told every applied entry of the stream that counts.
@@ -82,8 +84,8 @@ func (x *index) note(i uint64, at segment.Location, size int, e effect) {
 func (x *index) block(seg uint64) *block {
 	if n := len(x.blocks); n == 0 || x.blocks[n-1].segment != seg {
 		x.blocks = append(x.blocks, &block{segment: seg})
-		if n >= loadedBlocks {
-			x.blocks[n-loadedBlocks].points = nil
+		for i := n - loadedBlocks; i >= 0 && x.blocks[i].saved && x.blocks[i].points != nil; i-- {
+			x.blocks[i].points = nil
 		}
 	}
 	return x.blocks[len(x.blocks)-1]
@@ -91,35 +93,31 @@ func (x *index) block(seg uint64) *block {
 
 // pointsOf returns the points of a block, from memory or from its file. They
 // are not kept: seeks into old blocks are rare, and reading one takes less than
-// a millisecond.
-func (x *index) pointsOf(b *block) ([]point, error) {
+// a millisecond. If the file cannot be read, the first point has to do.
+func (x *index) pointsOf(b *block) []point {
 	if len(b.points) == b.count {
-		return b.points, nil
+		return b.points
 	}
-	stored, err := x.load(b.segment)
-	if err != nil {
-		return nil, err
+	if points := x.load(b.segment); len(points) == b.count {
+		return points
 	}
-	return stored.points, nil
+	return []point{b.first}
 }
 
-// seekPosition returns the last point at or before the coordinates.
-func (x *index) seekPosition(file uint32, pos uint64) (point, bool, error) {
+// seekPosition returns the last point at or before the coordinates that is known.
+func (x *index) seekPosition(file uint32, pos uint64) (point, bool) {
 	for i := x.blockBefore(file, pos); i >= 0; i-- {
 		b := x.blocks[i]
 		if b.count == 0 {
 			continue // inside a transaction that began earlier
 		}
-		points, err := x.pointsOf(b)
-		if err != nil {
-			return point{}, false, err
-		}
+		points := x.pointsOf(b)
 		n := sort.Search(len(points), func(i int) bool { return points[i].after(file, pos) })
 		if n > 0 {
-			return points[n-1], true, nil
+			return points[n-1], true
 		}
 	}
-	return point{}, false, nil
+	return point{}, false
 }
 
 // blockBefore returns the last block whose first point is not behind the
@@ -142,10 +140,9 @@ func (x *index) blockBefore(file uint32, pos uint64) int {
 }
 
 // seekGTID returns the last point before which nothing ended that is not in
-// have. The caller has checked that have contains what was purged.
-func (x *index) seekGTID(have gtid.Set) (point, bool, error) {
-	var found point
-	ok := false
+// have, as far as is known. The caller has checked that have contains what was
+// purged.
+func (x *index) seekGTID(have gtid.Set) (found point, ok bool) {
 	for _, b := range x.blocks {
 		if b.lost {
 			break
@@ -156,37 +153,32 @@ func (x *index) seekGTID(have gtid.Set) (point, bool, error) {
 			}
 			found, ok = b.first, true
 		}
-		if have.ContainsSet(b.rest) && have.ContainsSet(b.tail) {
-			if b.count > 0 {
-				found = b.last
+		if !have.ContainsSet(b.rest) {
+			for _, p := range x.pointsOf(b)[1:] {
+				if !have.ContainsSet(p.delta) {
+					break
+				}
+				found = p
 			}
-			continue
-		}
-		if b.count == 0 {
 			break
 		}
-		points, err := x.pointsOf(b)
-		if err != nil {
-			return point{}, false, err
+		if b.count > 0 {
+			found = b.last
 		}
-		for _, p := range points[1:] {
-			if !have.ContainsSet(p.delta) {
-				break
-			}
-			found = p
+		if !have.ContainsSet(b.tail) {
+			break
 		}
-		break
 	}
-	return found, ok, nil
+	return found, ok
 }
 
 // drop forgets the blocks that lie wholly before the log index, and returns
 // their segments.
 func (x *index) drop(before uint64) []uint64 {
 	var dropped []uint64
-	for len(x.blocks) > 1 && x.blocks[1].segment <= before {
-		dropped = append(dropped, x.blocks[0].segment)
-		x.blocks = x.blocks[1:]
+	for n := 1; n < len(x.blocks) && x.blocks[n].segment <= before; n++ {
+		dropped = append(dropped, x.blocks[n-1].segment)
 	}
+	x.blocks = slices.Delete(x.blocks, 0, len(dropped))
 	return dropped
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io/fs"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -23,8 +22,8 @@ import (
 //	the summary as JSON
 //	the points as JSON
 //
-// A file that is missing or damaged costs time, not data: seeks begin before its
-// segment and scan.
+// There is one for every segment. A file that is missing or damaged costs time,
+// not data: seeks begin before its segment and scan.
 const (
 	indexMagic   = "kingbus index 1 "
 	indexSuffix  = ".index"
@@ -96,7 +95,7 @@ func decodeBlock(data []byte, seg uint64, points bool) (*block, error) {
 	if sum.Segment != seg || sum.Count < 0 || (sum.Count > 0) != (sum.First != nil) || (sum.Count > 0) != (sum.Last != nil) {
 		return nil, errors.New("its summary contradicts itself")
 	}
-	b := &block{segment: seg, count: sum.Count, rest: sum.Rest, tail: sum.Tail}
+	b := &block{segment: seg, count: sum.Count, rest: sum.Rest, tail: sum.Tail, saved: true}
 	if sum.Count > 0 {
 		b.first, b.last = sum.First.point(seg), sum.Last.point(seg)
 	}
@@ -121,9 +120,6 @@ func (s *Stream) blockName(seg uint64) string {
 }
 
 func (s *Stream) saveBlock(b *block) error {
-	if len(b.points) != b.count {
-		return nil // it came from its file
-	}
 	data, err := b.encode()
 	if err != nil {
 		return fmt.Errorf("encode index of segment %d: %w", b.segment, err)
@@ -147,29 +143,47 @@ func (s *Stream) readBlock(seg uint64, points bool) (*block, error) {
 }
 
 // loadBlock is the index's way to the points of an old segment.
-func (s *Stream) loadBlock(seg uint64) (*block, error) { return s.readBlock(seg, true) }
+func (s *Stream) loadBlock(seg uint64) []point {
+	b, err := s.readBlock(seg, true)
+	if err != nil {
+		s.log.Warn("an index file cannot be read; a seek into its segment takes longer", "error", err)
+		return nil
+	}
+	return b.points
+}
 
 // loadIndex reads the summaries of the segments before the checkpoint that the
 // state was restored from; what comes after is noted again as it is replayed.
-// entry is the checkpoint's last entry.
-func (s *Stream) loadIndex(entry uint64) error {
-	names, err := s.cfg.FS.ReadDir(s.indexDir())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("list index: %w", err)
-	}
-	for _, name := range names { // sorted, and of fixed width
-		var seg uint64
-		if number, ok := strings.CutSuffix(name, indexSuffix); !ok || len(number) != 20 {
-			continue
-		} else if seg, err = strconv.ParseUint(number, 10, 64); err != nil || seg > entry {
-			continue
-		}
+// Files of segments that are gone are removed.
+func (s *Stream) loadIndex(segments []uint64) error {
+	for _, seg := range segments {
 		b, err := s.readBlock(seg, false)
 		if err != nil {
 			s.log.Warn("an index file cannot be used; reading from its segment will be slower until it is purged", "error", err)
-			b = &block{segment: seg, lost: true}
+			b = &block{segment: seg, lost: true, saved: true}
 		}
 		s.index.blocks = append(s.index.blocks, b)
 	}
+	names, err := s.cfg.FS.ReadDir(s.indexDir())
+	if err != nil {
+		return fmt.Errorf("list index: %w", err)
+	}
+	for _, name := range names {
+		if seg, ok := indexedSegment(name); ok && len(segments) > 0 && seg < segments[0] {
+			if err := s.cfg.FS.Remove(s.blockName(seg)); err != nil {
+				return fmt.Errorf("remove the index of a segment that is gone: %w", err)
+			}
+		}
+	}
 	return nil
+}
+
+// indexedSegment returns the segment that an index file's name tells.
+func indexedSegment(name string) (seg uint64, ok bool) {
+	number, ok := strings.CutSuffix(name, indexSuffix)
+	if !ok || len(number) != 20 {
+		return 0, false
+	}
+	seg, err := strconv.ParseUint(number, 10, 64)
+	return seg, err == nil
 }

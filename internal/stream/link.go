@@ -36,7 +36,7 @@ type Resume struct {
 type Link struct {
 	s      *Stream
 	epoch  uint64
-	lead   context.Context
+	unlead func() bool // stops watching the leadership
 	resume Resume
 
 	name      string // of the current file
@@ -67,14 +67,14 @@ func (s *Stream) StartLink(ctx context.Context, src Source) (*Link, error) {
 	if s.state.epoch != epoch {
 		return nil, fmt.Errorf("start link: %w: another link has started", ErrLinkLost)
 	}
-	l := &Link{s: s, epoch: epoch, lead: lead, lost: make(chan struct{}), pos: s.state.end, sourcePos: s.state.sourceEnd}
+	l := &Link{s: s, epoch: epoch, lost: make(chan struct{}), pos: s.state.end, sourcePos: s.state.sourceEnd}
 	l.resume.Executed = s.state.executed.Clone()
 	_, l.resume.Source = s.state.coordinates()
 	if f := s.state.current(); f != nil {
 		l.name, l.file = f.name, f.number
 	}
+	l.unlead = context.AfterFunc(lead, func() { l.lose(fmt.Errorf("%w: %w", ErrLinkLost, context.Cause(lead))) })
 	s.link = l
-	context.AfterFunc(lead, func() { l.lose(fmt.Errorf("%w: this node no longer leads", ErrLinkLost)) })
 	return l, nil
 }
 
@@ -96,6 +96,7 @@ func (l *Link) lose(err error) {
 		l.err = err
 		close(l.lost)
 	})
+	l.unlead() // else the leadership would remember every link that it has seen
 }
 
 // Lost is closed when the link was lost.
@@ -123,7 +124,7 @@ func (l *Link) Rotate(ctx context.Context, name string) error {
 	}
 	_, err := l.s.command(ctx, kindRotate, rotateCommand{Epoch: l.epoch, File: l.file, Pos: l.pos, Name: name, SourceName: name})
 	switch {
-	case errors.Is(err, errVoid), errors.Is(err, cluster.ErrDropped):
+	case errors.Is(err, errVoid), errors.Is(err, cluster.ErrDropped), errors.Is(err, cluster.ErrDeposed):
 		l.lose(fmt.Errorf("%w: rotate to %s: %w", ErrLinkLost, name, err))
 		return l.err
 	case err != nil:
@@ -188,8 +189,9 @@ func (l *Link) checkSpace(n int) error {
 // Applied returns the source's coordinates of the last boundary that is
 // committed and applied, and a channel that is closed when there is a newer one.
 func (l *Link) Applied() (Coordinates, <-chan struct{}) {
-	l.s.mu.Lock()
-	defer l.s.mu.Unlock()
+	changed := l.s.Changed()
+	l.s.mu.RLock()
+	defer l.s.mu.RUnlock()
 	_, source := l.s.state.coordinates()
-	return source, l.s.changedLocked()
+	return source, changed
 }

@@ -11,7 +11,7 @@ type machine struct{ s *Stream }
 
 var _ cluster.StateMachine = machine{}
 
-func (m machine) Restore(entry uint64, encoded []byte, _ []uint64) error {
+func (m machine) Restore(_ uint64, encoded []byte, segments []uint64) error {
 	s := m.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -22,7 +22,7 @@ func (m machine) Restore(entry uint64, encoded []byte, _ []uint64) error {
 		}
 		s.state = st
 	}
-	return s.loadIndex(entry)
+	return s.loadIndex(segments)
 }
 
 func (m machine) Apply(entries []cluster.Entry) error {
@@ -77,29 +77,36 @@ func (s *Stream) applied(entry cluster.Entry, e effect) {
 	}
 }
 
-// purge lets go of what lies before the log index first.
+// purge lets go of what lies before the log index first. The index files stay
+// until their segments are gone: a start may find the state before the purge.
 func (s *Stream) purge(first, at uint64) {
-	for _, seg := range s.index.drop(first) {
-		if err := s.cfg.FS.Remove(s.blockName(seg)); err != nil {
-			s.log.Debug("remove an index file", "segment", seg, "error", err) // it may never have been written
-		}
-	}
+	s.purged = append(s.purged, s.index.drop(first)...)
 	if s.node != nil { // Open does it for what was replayed
 		s.node.Release(first, at)
 	}
 }
 
-func (m machine) Checkpoint(segment, _ uint64) ([]byte, error) {
+// Checkpoint writes the index files before the checkpoint that lets a start rely
+// on them. It holds no lock over that: what it reads is changed by this goroutine
+// only.
+func (m machine) Checkpoint(segment, first uint64) ([]byte, error) {
 	s := m.s
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i := len(s.index.blocks) - 1; i >= 0; i-- {
-		if b := s.index.blocks[i]; b.segment == segment {
+	s.index.block(segment) // a segment without any point has a file, too
+	s.mu.Unlock()
+	for _, b := range s.index.blocks {
+		if !b.saved {
 			if err := s.saveBlock(b); err != nil {
 				return nil, err
 			}
-			break
+			b.saved = true
 		}
+	}
+	for len(s.purged) > 0 && s.purged[0] < first {
+		if err := s.cfg.FS.Remove(s.blockName(s.purged[0])); err != nil {
+			s.log.Debug("remove an index file", "segment", s.purged[0], "error", err) // it may never have been written
+		}
+		s.purged = s.purged[1:]
 	}
 	return s.state.encode()
 }

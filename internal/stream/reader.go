@@ -56,35 +56,64 @@ func (s *Stream) SeekPosition(file string, pos uint64) (*Reader, error) {
 }
 
 func (s *Stream) openAt(name string, pos uint64) (*Reader, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	number, err := s.locate(name, pos)
+	if err != nil {
+		return nil, err
+	}
+	return s.openFile(number, pos)
+}
+
+// locate returns the number of the file, if it has the position.
+func (s *Stream) locate(name string, pos uint64) (uint32, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	st := s.state
 	if len(st.files) == 0 {
-		return nil, ErrNotYet
+		return 0, ErrNotYet
 	}
 	f := &st.files[0]
 	if name != "" {
 		if f = st.file(st.number(name)); f == nil {
 			if laterName(name, st.current().name) {
-				return nil, fmt.Errorf("%s: %w", name, ErrNotYet)
+				return 0, fmt.Errorf("%s: %w", name, ErrNotYet)
 			}
-			return nil, fmt.Errorf("%s: %w", name, ErrNoFile)
+			return 0, fmt.Errorf("%s: %w", name, ErrNoFile)
 		}
 	}
-	if pos > f.size {
-		if f.number == st.current().number {
-			return nil, fmt.Errorf("%s:%d: %w", f.name, pos, ErrNotYet)
-		}
-		return nil, &PositionError{At: Coordinates{f.name, pos}, Start: f.size}
+	switch {
+	case pos < binlog.MagicSize:
+		return 0, &PositionError{At: Coordinates{f.name, pos}}
+	case pos > f.size && f.number == st.current().number:
+		return 0, fmt.Errorf("%s:%d: %w", f.name, pos, ErrNotYet)
+	case pos > f.size:
+		return 0, &PositionError{At: Coordinates{f.name, pos}, Start: f.size}
 	}
-	p, ok, err := s.index.seekPosition(f.number, pos)
+	return f.number, nil
+}
+
+// openFile returns a reader in the file of that number, at the last known place
+// at or before pos.
+func (s *Stream) openFile(number uint32, pos uint64) (*Reader, error) {
+	s.mu.Lock()
+	f := s.state.file(number)
+	if f == nil {
+		s.mu.Unlock()
+		return nil, ErrPurgedAway
+	}
+	if p, ok := s.index.seekPosition(number, pos); ok && p.file == number {
+		defer s.mu.Unlock()
+		return s.newReader(p)
+	}
+	first := f.first
+	s.mu.Unlock()
+	// The index of its segment was lost. Where a file begins the state knows.
+	at, err := s.node.Seek(first)
 	if err != nil {
-		return nil, err
+		return nil, readError(first, err)
 	}
-	if !ok {
-		return nil, fmt.Errorf("%s:%d is not in the index", f.name, pos)
-	}
-	return s.newReader(p)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.newReader(point{index: first, at: at, file: number, pos: binlog.MagicSize})
 }
 
 // laterName tells whether name is one that comes after last: the same base and a
@@ -108,26 +137,22 @@ func laterName(name, last string) bool {
 // file.
 func (s *Stream) SeekGTID(have gtid.Set) (*Reader, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	st := s.state
 	if len(st.files) == 0 {
+		s.mu.Unlock()
 		return nil, ErrNotYet
 	}
 	if !have.ContainsSet(st.purged) {
+		defer s.mu.Unlock()
 		return nil, &PurgedError{Missing: st.purged.Subtract(have)}
 	}
-	p, ok, err := s.index.seekGTID(have)
-	if err != nil {
-		return nil, err
+	if p, ok := s.index.seekGTID(have); ok && st.file(p.file) != nil {
+		defer s.mu.Unlock()
+		return s.newReader(p)
 	}
-	if !ok || st.file(p.file) == nil {
-		if p, ok, err = s.index.seekPosition(st.files[0].number, binlog.MagicSize); err != nil {
-			return nil, err
-		} else if !ok {
-			return nil, errors.New("the first file is not in the index")
-		}
-	}
-	return s.newReader(p)
+	first := st.files[0].number
+	s.mu.Unlock()
+	return s.openFile(first, binlog.MagicSize)
 }
 
 func (s *Stream) newReader(p point) (*Reader, error) {
@@ -188,14 +213,7 @@ func (r *Reader) Head() (format, previous []byte, err error) { return r.s.head(r
 
 // head reads the first two events of a file.
 func (s *Stream) head(file uint32) (format, previous []byte, err error) {
-	s.mu.Lock()
-	p, ok, err := s.index.seekPosition(file, binlog.MagicSize)
-	if err != nil || !ok || p.file != file || p.pos != binlog.MagicSize {
-		s.mu.Unlock()
-		return nil, nil, errors.Join(err, fmt.Errorf("the beginning of file number %d is not in the index", file))
-	}
-	r, err := s.newReader(p)
-	s.mu.Unlock()
+	r, err := s.openFile(file, binlog.MagicSize)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -287,8 +305,8 @@ func (r *Reader) entry() (e cluster.Entry, more bool, err error) {
 	s := r.s
 	s.mu.RLock()
 	end := s.state.boundary.index
-	for r.next <= end && s.state.isDead(r.next) {
-		r.next++
+	if r.next <= end {
+		r.next = s.state.live(r.next)
 	}
 	switch {
 	case s.closed || r.closed:
@@ -320,17 +338,14 @@ func (r *Reader) readDisk() (cluster.Entry, error) {
 	if r.disk == nil {
 		d, err := r.s.node.NewReader(r.at)
 		if err != nil {
-			return cluster.Entry{}, fmt.Errorf("read the log at %v: %w", r.at, err)
+			return cluster.Entry{}, readError(r.next, err)
 		}
 		r.disk = d
 	}
 	for {
 		stored, at, err := r.disk.Next()
 		if err != nil {
-			if err == io.EOF {
-				err = errors.New("the log ends before an entry that was applied")
-			}
-			return cluster.Entry{}, fmt.Errorf("read entry %d of the log: %w", r.next, err)
+			return cluster.Entry{}, readError(r.next, err)
 		}
 		if stored.Index < r.next {
 			continue
@@ -344,6 +359,20 @@ func (r *Reader) readDisk() (cluster.Entry, error) {
 		}
 		return e, nil
 	}
+}
+
+// readError tells why an applied entry could not be read. A purge and Close may
+// come between the look at the state and the reading.
+func readError(index uint64, err error) error {
+	switch {
+	case errors.Is(err, segment.ErrDropped):
+		err = ErrPurgedAway
+	case errors.Is(err, segment.ErrClosed):
+		err = ErrClosed
+	case err == io.EOF:
+		err = errors.New("the log ends before an entry that was applied")
+	}
+	return fmt.Errorf("read entry %d of the log: %w", index, err)
 }
 
 func (r *Reader) closeDisk() {
@@ -368,13 +397,14 @@ func (r *Reader) Close() error {
 }
 
 // Export writes a file of the stream as a standard binlog file: whole, or up to
-// the last boundary if it is the current one.
+// the last boundary if it is the current one; file "" is the first one.
 func (s *Stream) Export(ctx context.Context, file string, w io.Writer) error {
 	r, err := s.SeekPosition(file, binlog.MagicSize)
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
 	defer r.Close()
+	file = r.name
 	if _, err := io.WriteString(w, binlog.Magic); err != nil {
 		return fmt.Errorf("export %s: %w", file, err)
 	}

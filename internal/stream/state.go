@@ -373,11 +373,14 @@ func (s *state) bury(from, to uint64) {
 	s.dead = append(s.dead, indexRange{from, to})
 }
 
-// isDead tells whether the entry does not count.
-func (s *state) isDead(index uint64) bool {
+// live returns the first entry from index on that is not known to be dead.
+func (s *state) live(index uint64) uint64 {
 	if n := len(s.dead); n == 0 || index > s.dead[n-1].to {
-		return false
+		return index
 	}
 	i := sort.Search(len(s.dead), func(i int) bool { return s.dead[i].to >= index })
-	return s.dead[i].from <= index
+	if s.dead[i].from > index {
+		return index
+	}
+	return s.dead[i].to + 1 // ranges do not touch
 }

@@ -15,7 +15,9 @@
 // touching the disk.
 //
 // Locks: Stream.mu guards state, index and tail. It is held for folding and for
-// looking up, never over I/O but the reading of an old index block.
+// looking up, never over I/O but the reading of an old index block. What it guards
+// is changed by the apply goroutine only, but for readers, waiters, link and
+// changed.
 package stream
 
 import (
@@ -98,7 +100,7 @@ var (
 	// ErrPurgedAway is returned by Reader.Next when its file was purged.
 	ErrPurgedAway = errors.New("the binlog file was purged while it was read")
 	// ErrClosed is returned by everything after Close.
-	ErrClosed = errors.New("the stream is closed")
+	ErrClosed = cluster.ErrClosed
 	// ErrLinkLost is returned by a Link whose proposals were dropped, or whose
 	// node no longer leads. The link has to be started again.
 	ErrLinkLost = errors.New("the link to the stream was lost")
@@ -138,6 +140,7 @@ type Stream struct {
 	readers map[*Reader]struct{}
 	waiters map[uint64]chan<- applied // by request
 	link    *Link                     // the one whose epoch is in force
+	purged  []uint64                  // segments whose index files can go with them; the apply goroutine's
 	closed  bool
 
 	stop  context.CancelFunc
@@ -256,8 +259,13 @@ func (s *Stream) makeIdentity(ctx context.Context) error {
 	return nil
 }
 
-// command proposes a command and waits until it is applied.
+// command proposes a command and waits until it is applied. If this node stops
+// leading meanwhile, nobody knows whether it will be (cluster.ErrDeposed).
 func (s *Stream) command(ctx context.Context, k kind, c any) (uint64, error) {
+	lead := s.node.Leading()
+	if lead == nil {
+		return 0, cluster.ErrDropped
+	}
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails
 	request := binary.LittleEndian.Uint64(b[:])
@@ -282,19 +290,20 @@ func (s *Stream) command(ctx context.Context, k kind, c any) (uint64, error) {
 		return a.index, a.err
 	case <-ctx.Done():
 		return 0, ctx.Err()
-	case <-s.node.Failed():
-		return 0, s.node.Err()
+	case <-lead.Done():
 	}
+	select {
+	case a := <-done: // just before
+		return a.index, a.err
+	default:
+	}
+	if err := s.node.Err(); err != nil {
+		return 0, err
+	}
+	return 0, context.Cause(lead)
 }
 
-// changedLocked returns a channel that is closed at the next change.
-func (s *Stream) changedLocked() <-chan struct{} {
-	if s.changed == nil {
-		s.changed = make(chan struct{})
-	}
-	return s.changed
-}
-
+// notifyLocked wakes who waits for a change.
 func (s *Stream) notifyLocked() {
 	if s.changed != nil {
 		close(s.changed)
@@ -305,6 +314,13 @@ func (s *Stream) notifyLocked() {
 // Changed returns a channel that is closed at the next change: a new boundary, a
 // purge, Close.
 func (s *Stream) Changed() <-chan struct{} {
+	// One waiter makes the channel; many at once only share a lock.
+	s.mu.RLock()
+	changed := s.changed
+	s.mu.RUnlock()
+	if changed != nil {
+		return changed
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -312,7 +328,10 @@ func (s *Stream) Changed() <-chan struct{} {
 		close(c)
 		return c
 	}
-	return s.changedLocked()
+	if s.changed == nil {
+		s.changed = make(chan struct{})
+	}
+	return s.changed
 }
 
 // Lead blocks until this node leads and has applied an entry of its own term.
