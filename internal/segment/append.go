@@ -168,7 +168,7 @@ func (l *Log) encode(s *segment, batch []Entry, locs *[]Location) {
 	for i := range batch {
 		e := &batch[i]
 		r := record{
-			payloadSum: checksum(e.Payload),
+			payloadSum: payloadSum(e),
 			payloadLen: uint32(len(e.Payload)),
 			dataLen:    uint16(len(e.Data)),
 			typ:        e.Type,
@@ -191,6 +191,13 @@ func (l *Log) encode(s *segment, batch []Entry, locs *[]Location) {
 	if from < to {
 		l.vecs = append(l.vecs, buf[from:to])
 	}
+}
+
+func payloadSum(e *Entry) uint32 {
+	if e.Summed {
+		return e.Sum
+	}
+	return checksum(e.Payload)
 }
 
 // seal ends the active segment and begins the next. The old one is durable before the new one appears. That the zeros behind it

@@ -20,6 +20,10 @@ type Entry struct {
 	Type        uint8
 	Data        []byte // the Raft entry's own data, at most MaxData bytes
 	Payload     []byte // the bytes that belong to it, at most MaxPayload
+	// Sum is the CRC32C of Payload if Summed tells so: who has it already saves Append the work, and what was changed in memory
+	// since then is found. Readers leave both zero.
+	Sum    uint32
+	Summed bool
 }
 
 // Location says where an entry is stored. It stays right as long as the entry is in the log, across restarts too.

@@ -569,3 +569,25 @@ func TestOnDisk(t *testing.T) {
 		t.Errorf("after DropBefore(200): the first segment is %d, %v", found[0].First, err)
 	}
 }
+
+// A checksum that comes with the entry is what is stored: the right one reads back, a wrong one tells that the payload changed.
+func TestAppendSummed(t *testing.T) {
+	fs := vfs.NewMem(1)
+	l, _ := mustOpen(t, fs, Options{})
+	good, bad := entry(1, 1, 5000), entry(2, 1, 5000)
+	good.Sum, good.Summed = checksum(good.Payload), true
+	bad.Sum, bad.Summed = checksum(bad.Payload)+1, true
+	at := mustAppend(t, l, good, bad)
+	r, err := l.NewReader(at[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if got, _, err := r.Next(); err != nil || !same(got, good) {
+		t.Errorf("right checksum: got entry %d, %v", got.Index, err)
+	}
+	var corrupt *CorruptError
+	if _, _, err := r.Next(); !errors.As(err, &corrupt) {
+		t.Errorf("wrong checksum: got %v, want a CorruptError", err)
+	}
+}
