@@ -73,7 +73,12 @@ func (s *Stream) StartLink(ctx context.Context, src Source) (*Link, error) {
 	if f := s.state.current(); f != nil {
 		l.name, l.file = f.name, f.number
 	}
-	l.unlead = context.AfterFunc(lead, func() { l.lose(fmt.Errorf("%w: %w", ErrLinkLost, context.Cause(lead))) })
+	watched := make(chan struct{})
+	l.unlead = context.AfterFunc(lead, func() {
+		<-watched // lose needs unlead
+		l.lose(fmt.Errorf("%w: %w", ErrLinkLost, context.Cause(lead)))
+	})
+	close(watched)
 	s.link = l
 	return l, nil
 }

@@ -313,12 +313,11 @@ func (s *state) applyRotate(index uint64, c rotateCommand, e effect) effect {
 func (s *state) applyLink(index uint64, c linkCommand, e effect) effect {
 	s.abort(index)
 	s.epoch = index
-	if s.source.UUID == "" {
-		// Before the first link nothing was executed here; what the source has
-		// already purged can never be had.
-		missing := c.Source.Purged.Subtract(s.executed)
-		s.purged.AddSet(missing)
-		s.executed.AddSet(missing)
+	if len(s.files) == 0 {
+		// Nothing was stored yet, from this source or from another one; what the
+		// source has already purged can never be had.
+		s.purged, s.executed = c.Source.Purged.Clone(), c.Source.Purged.Clone()
+		s.followed = nil
 	}
 	s.source = c.Source
 	if c.Source.UUID != "" && !slices.Contains(s.followed, c.Source.UUID) {
