@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sort"
 	"testing"
 	"time"
@@ -190,6 +191,11 @@ func crashHistory(t *testing.T, seed uint64) {
 			if done, err = f.step(ctx); err != nil {
 				t.Fatalf("life %d: %v", life, err)
 			}
+			if files := s.Status().Files; rng.IntN(40) == 0 && len(files) > 1 {
+				if err := s.Purge(ctx, files[rng.IntN(len(files))].Name); err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
 		if done {
 			last := len(f.s.names) - 1
@@ -238,14 +244,19 @@ func waitApplied(t *testing.T, l *Link, want Coordinates) {
 func checkPrefix(t *testing.T, s *Stream, want script, least Coordinates) {
 	t.Helper()
 	st := s.Status()
-	var executed gtid.Set
-	for i, f := range st.Files {
+	executed := st.Purged.Clone()
+	var numbers []int64
+	for n, f := range st.Files {
+		i := slices.Index(want.names, f.Name)
+		if i < 0 || n > 0 && f.Name != want.names[slices.Index(want.names, st.Files[n-1].Name)+1] {
+			t.Fatalf("files %v", st.Files)
+		}
 		var b bytes.Buffer
 		if err := s.Export(context.Background(), f.Name, &b); err != nil {
 			t.Fatal(err)
 		}
-		full := i < len(st.Files)-1
-		if f.Name != want.names[i] || !bytes.HasPrefix(want.files[i], b.Bytes()) || full && b.Len() != len(want.files[i]) {
+		full := n < len(st.Files)-1
+		if !bytes.HasPrefix(want.files[i], b.Bytes()) || full && b.Len() != len(want.files[i]) {
 			t.Fatalf("%s: %d bytes are not what the source has (%d)", f.Name, b.Len(), len(want.files[i]))
 		}
 		for d := b.Bytes()[binlog.MagicSize:]; len(d) > 0; {
@@ -259,12 +270,29 @@ func checkPrefix(t *testing.T, s *Stream, want script, least Coordinates) {
 					t.Fatal(err)
 				}
 				executed.Add(g.GTID)
+				numbers = append(numbers, g.GTID.GNO)
 			}
 			d = d[h.Length:]
 		}
 	}
 	if !st.Executed.Equal(executed) {
 		t.Fatalf("executed %v, but the files have %v", st.Executed, executed)
+	}
+	if len(st.Files) > 0 {
+		// Whoever has some of it gets the rest, in order.
+		have := st.Purged.Clone()
+		rest := numbers[len(numbers)/3:]
+		for _, n := range numbers[:len(numbers)/3] {
+			have.Add(gtid.GTID{SID: gtid.SID{UUID: testUUID}, GNO: n})
+		}
+		r, err := s.SeekGTID(have)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := missing(t, r, have); !slices.Equal(got, rest) {
+			t.Fatalf("with %v: got %d transactions, want %d", have, len(got), len(rest))
+		}
+		_ = r.Close()
 	}
 	if least.File > st.End.File || least.File == st.End.File && least.Pos > st.End.Pos {
 		t.Fatalf("the stream ends at %v, but %v was acknowledged", st.End, least)
