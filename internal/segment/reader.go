@@ -262,6 +262,9 @@ func (r *Reader) fill(n, want int) ([]byte, error) {
 	end := max(n, min(cap(b), max(want, have)))
 	if want >= readBuffer {
 		end = cap(b)
+		if n >= readBuffer/2 { // large records come one by one: half of the next one would only have to be moved
+			end = min(end, n+skipBuffer)
+		}
 	}
 	end = int(min(int64(end), r.limit-r.off))
 	m, err := r.file.ReadAt(b[have:end], r.off+int64(have))
