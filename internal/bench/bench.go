@@ -106,7 +106,7 @@ func Run(ctx context.Context, cfg Config) error {
 		fmt.Fprintf(cfg.Out, "\n%s\n%s\n", environment(cfg, b.serverVersion), b.report.String())
 	}
 	if ctx.Err() != nil {
-		err = errors.New("interrupted: the table is of what was measured before")
+		err = errors.New("interrupted")
 	}
 	return errors.Join(err, f.remove())
 }

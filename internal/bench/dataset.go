@@ -166,16 +166,8 @@ func (b *bench) dataset(ctx context.Context, sp spec) (*dataset, error) {
 	}
 	if _, err := os.Stat(final); err != nil {
 		b.say("making binlogs: %s (once; kept in %s)", sp.what, final)
-		tmp, err := os.MkdirTemp(cache, name+".tmp")
-		if err != nil {
-			return nil, err
-		}
-		err = b.makeSet(ctx, sp, tmp)
-		if err == nil {
-			err = os.Rename(tmp, final)
-		}
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("make the binlogs of set %s: %w", sp.name, err), os.RemoveAll(tmp))
+		if err := b.makeSet(ctx, sp, final); err != nil {
+			return nil, fmt.Errorf("make the binlogs of set %s: %w", sp.name, err)
 		}
 	}
 	return openSet(sp, final)
@@ -212,7 +204,7 @@ func openSet(sp spec, dir string) (*dataset, error) {
 	return s, nil
 }
 
-// makeSet has a server write the binlogs, and moves them to dir.
+// makeSet has a server write the binlogs, and moves them to dir, which appears in one go.
 func (b *bench) makeSet(ctx context.Context, sp spec, dir string) (err error) {
 	began := time.Now()
 	inst, err := mysqltest.Launch(ctx, mysqltest.Options{Name: "maker of " + sp.name, Args: sourceArgs(
@@ -234,22 +226,35 @@ func (b *bench) makeSet(ctx context.Context, sp spec, dir string) (err error) {
 	if err := inst.Stop(); err != nil { // cleanly: the last file is closed with a STOP and never written again
 		return err
 	}
+	tmp, err := os.MkdirTemp(filepath.Dir(dir), filepath.Base(dir)+".tmp")
+	if err != nil {
+		return err
+	}
+	s, err := adopt(sp, inst.DataDir, tmp)
+	if err == nil {
+		err = os.Rename(tmp, dir)
+	}
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(tmp))
+	}
+	b.say("  %.3f GB in %d files after %v", float64(s.bytes)/1e9, len(s.files), time.Since(began).Round(time.Second))
+	return nil
+}
+
+// adopt takes what makes up a set out of a data folder.
+func adopt(sp spec, data, dir string) (*dataset, error) {
 	for _, pattern := range []string{"binlog.*", "auto.cnf"} {
-		found, err := filepath.Glob(filepath.Join(inst.DataDir, pattern))
+		found, err := filepath.Glob(filepath.Join(data, pattern))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, path := range found {
 			if err := linkOrCopy(path, filepath.Join(dir, filepath.Base(path))); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
-	s, err := openSet(sp, dir)
-	if err == nil {
-		b.say("  %.3f GB in %d files after %v", float64(s.bytes)/1e9, len(s.files), time.Since(began).Round(time.Second))
-	}
-	return err
+	return openSet(sp, dir)
 }
 
 // linkOrCopy gives a file a second name, or copies it where that cannot be.

@@ -340,13 +340,16 @@ func (b *bench) huge(ctx context.Context, src *origin) error {
 	raw, err := b.mysqlbinlog(ctx, src)
 	if err == nil {
 		b.say("  mysqlbinlog         %v", raw)
-		b.report.compare(phaseHuge, "2 GB", "durable, from the source", "MB/s", series{in.rate()}, series{raw.rate()}, noGoal)
+		b.report.compare(phaseHuge, src.name, "durable, from the source", "MB/s", series{in.rate()}, series{raw.rate()}, noGoal)
 		b.memory.enter(phaseServe + " " + src.name)
-		_, out, rerr := b.readers(ctx, k.mysql, k.pid(), 1)
-		_, ref, serr := b.readers(ctx, src.addr(), src.pid, 1)
-		if err = errors.Join(rerr, serr); err == nil {
+		ours, out, rerr := b.readers(ctx, k.mysql, k.pid(), 1)
+		theirs, ref, serr := b.readers(ctx, src.addr(), src.pid, 1)
+		if err = errors.Join(rerr, serr); err == nil && ours != theirs {
+			err = fmt.Errorf("kingbus served %d events of %d bytes, the source %d of %d", ours.events, ours.bytes, theirs.events, theirs.bytes)
+		}
+		if err == nil {
 			b.say("  kingbus serves      %v\n  the source serves   %v", out, ref)
-			b.report.compare(phaseHuge, "2 GB", "1 reader", "MB/s", series{out.rate()}, series{ref.rate()}, noGoal)
+			b.report.compare(phaseHuge, src.name, "1 reader", "MB/s", series{out.rate()}, series{ref.rate()}, noGoal)
 		}
 	}
 	return errors.Join(err, k.discard())
