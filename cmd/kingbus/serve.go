@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-
 	"kingbus/internal/config"
 	"kingbus/internal/stream"
 )
@@ -78,6 +79,11 @@ func newLog(w io.Writer, cfg *config.Config) *slog.Logger {
 
 // serve runs a node until ctx ends or something fails.
 func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
+	if os.Getenv("GOGC") == "" {
+		// What lives on the heap is bounded and small (some 40 MB); collecting half
+		// as often costs that much memory once more, and saves a few percent of CPU.
+		debug.SetGCPercent(200)
+	}
 	started := time.Now()
 	log.Info("kingbus starts", "version", versionText(), "data_dir", cfg.DataDir)
 	n, err := newNode(cfg, log)

@@ -156,6 +156,7 @@ func (l *modelLink) lose(err error) {
 }
 
 func (l *modelLink) Resume() (stream.Resume, error) { return l.resume, nil }
+func (l *modelLink) Buffer() []byte                 { return make([]byte, stream.RunHeader+stream.MaxRun) }
 func (l *modelLink) Lost() <-chan struct{}          { return l.lost }
 func (l *modelLink) Err() error {
 	select {

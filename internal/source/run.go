@@ -13,6 +13,8 @@ type run struct {
 	b []byte
 	// boundary is the length of b up to the last boundary in it, 0 if none.
 	boundary int
+	// buffer makes a buffer of the usual size, with anything in it.
+	buffer func() []byte
 }
 
 // empty tells whether nothing was collected.
@@ -21,13 +23,13 @@ func (r *run) empty() bool { return len(r.b) <= stream.RunHeader }
 // full tells whether the run has its size.
 func (r *run) full() bool { return len(r.b)-stream.RunHeader >= stream.MaxRun }
 
-// runCap is the capacity of a run's buffer: the event with which a run becomes full may stand out a little.
-const runCap = stream.RunHeader + stream.MaxRun + 16<<10
-
 // extend makes room for n bytes and returns it, to be filled.
 func (r *run) extend(n int) []byte {
 	if r.b == nil {
-		r.b = make([]byte, stream.RunHeader, max(runCap, stream.RunHeader+n))
+		if r.b = r.buffer(); stream.RunHeader+n > cap(r.b) {
+			r.b = make([]byte, stream.RunHeader+n)
+		}
+		r.b = r.b[:stream.RunHeader]
 	}
 	at := len(r.b)
 	r.b = slices.Grow(r.b, n)[:at+n]
@@ -54,7 +56,7 @@ func (r *run) take(inside bool) []byte {
 // what it gets in memory for a while: the buffer itself if that is mostly used,
 // else a copy, and then the buffer serves on.
 func (r *run) give(n int) []byte {
-	b, rest := r.b[:n:n], r.b[n:]
+	b, rest := r.b[:n], r.b[n:]
 	if r.boundary = 0; n >= cap(r.b)*2/3 {
 		r.b = nil
 		if len(rest) > 0 {
@@ -63,7 +65,7 @@ func (r *run) give(n int) []byte {
 		return b
 	}
 	b = slices.Clone(b)
-	if cap(r.b) > 2*runCap { // of a very large event
+	if cap(r.b) > 3*stream.MaxRun { // of a very large event
 		rest = slices.Clone(rest)
 		r.b = nil
 		r.extend(0)
@@ -73,7 +75,7 @@ func (r *run) give(n int) []byte {
 }
 
 // drop forgets what was collected.
-func (r *run) drop() { *r = run{} }
+func (r *run) drop() { *r = run{buffer: r.buffer} }
 
 // cutTo takes back what was collected beyond length n of b.
 func (r *run) cutTo(n int) {

@@ -82,7 +82,7 @@ func (s *session) run(ctx context.Context) (err error) {
 	if pl.lost != "" {
 		s.p.log.Warn(pl.lost)
 	}
-	return s.stream(ctx, f, pl, link, resume, identity, receiver{checksum: checksum})
+	return s.stream(ctx, f, pl, link, resume, identity, receiver{checksum: checksum, run: run{buffer: link.Buffer}})
 }
 
 // identityPoll is how often to look for the cluster's identity, which its very

@@ -124,6 +124,7 @@ type Stream interface {
 type Link interface {
 	Resume() (stream.Resume, error)
 	Rotate(ctx context.Context, name string) error
+	Buffer() []byte
 	Append(ctx context.Context, run []byte) error
 	Lost() <-chan struct{}
 	Err() error

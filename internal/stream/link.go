@@ -139,6 +139,10 @@ func (l *Link) Rotate(ctx context.Context, name string) error {
 	return nil
 }
 
+// Buffer returns a buffer for a run, with anything in it, that holds one of
+// MaxRun and an event of 16 KiB more. A run in a slice of its own is as good.
+func (l *Link) Buffer() []byte { return l.s.spare.get() }
+
 // Append proposes a run: RunHeader free bytes, then raw events of the current
 // file that begin where the last run ended. The stream owns the slice from now
 // on. A run ends at a boundary, or lies wholly inside one transaction; an event

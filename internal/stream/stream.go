@@ -136,6 +136,7 @@ type Stream struct {
 	state   *state
 	index   index
 	tail    tail
+	spare   buffers       // has a lock of its own, taken last
 	changed chan struct{} // nil while nobody waits
 	readers map[*Reader]struct{}
 	waiters map[uint64]chan<- applied // by request
@@ -174,7 +175,7 @@ func Open(cfg Config) (*Stream, error) {
 		cfg: cfg, log: cfg.Log, state: &state{},
 		readers: map[*Reader]struct{}{}, waiters: map[uint64]chan<- applied{},
 	}
-	s.tail.limit = cfg.TailBytes
+	s.tail.limit, s.tail.spare = cfg.TailBytes, &s.spare
 	s.index.load = s.loadBlock
 	if err := cfg.FS.MkdirAll(s.indexDir()); err != nil {
 		return nil, fmt.Errorf("make index folder: %w", err)

@@ -1,34 +1,53 @@
 package stream
 
 import (
+	"sync"
+	"sync/atomic"
+
 	"kingbus/internal/cluster"
 )
 
 // tail keeps the newest applied entries in memory, so that any number of readers
 // near the end cost no reading. It is guarded by Stream.mu; payloads are
-// immutable and may be kept by whoever got them.
+// immutable and may be kept by whoever got them from get.
 type tail struct {
-	entries []cluster.Entry // consecutive indexes, oldest first
+	entries []tailEntry // consecutive indexes, oldest first
 	bytes   int
 	limit   int
+	// spare gets the payloads that leave and that nobody got.
+	spare *buffers
+}
+
+type tailEntry struct {
+	cluster.Entry
+	given *atomic.Bool // somebody got the payload; shared by the copies of a tailEntry
 }
 
 // entryCost is what an entry costs beside its payload.
-const entryCost = 64
+const entryCost = 80
 
 func (t *tail) add(e cluster.Entry) {
-	t.entries = append(t.entries, e)
+	entry := tailEntry{Entry: e}
+	if c := cap(e.Payload); c >= runBuffer && c <= 2*runBuffer {
+		entry.given = new(atomic.Bool)
+	}
+	t.entries = append(t.entries, entry)
 	t.bytes += len(e.Payload) + entryCost
 	n := 0
 	for t.bytes > t.limit && n < len(t.entries)-1 {
-		t.bytes -= len(t.entries[n].Payload) + entryCost
-		t.entries[n] = cluster.Entry{}
+		old := t.entries[n]
+		t.bytes -= len(old.Payload) + entryCost
+		if old.given != nil && !old.given.Load() && t.spare != nil {
+			t.spare.put(old.Payload)
+		}
+		t.entries[n] = tailEntry{}
 		n++
 	}
 	t.entries = t.entries[n:]
 }
 
-// get returns the entry of that index, if it is in memory.
+// get returns the entry of that index, if it is in memory. It may be called with
+// Stream.mu held for reading: add, which decides what is spare, holds it alone.
 func (t *tail) get(index uint64) (cluster.Entry, bool) {
 	if len(t.entries) == 0 {
 		return cluster.Entry{}, false
@@ -37,5 +56,44 @@ func (t *tail) get(index uint64) (cluster.Entry, bool) {
 	if index < first || index-first >= uint64(len(t.entries)) {
 		return cluster.Entry{}, false
 	}
-	return t.entries[index-first], true
+	e := t.entries[index-first]
+	if e.given != nil {
+		e.given.Store(true)
+	}
+	return e.Entry, true
+}
+
+const (
+	// runBuffer is the capacity of a run's buffer in bytes: the event with which
+	// a run becomes full may stand out a little.
+	runBuffer = RunHeader + MaxRun + 16<<10
+	// maxSpare bounds the buffers that wait for use.
+	maxSpare = 16
+)
+
+// buffers are run buffers to be used again: making one costs more than all else
+// that is done with a large run, because the runtime clears it first.
+type buffers struct {
+	mu   sync.Mutex
+	free [][]byte
+}
+
+func (b *buffers) put(p []byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.free) < maxSpare {
+		b.free = append(b.free, p[:0])
+	}
+}
+
+// get returns a buffer of runBuffer bytes with anything in them.
+func (b *buffers) get() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n := len(b.free); n > 0 {
+		p := b.free[n-1]
+		b.free = b.free[:n-1]
+		return p[:runBuffer]
+	}
+	return make([]byte, runBuffer)
 }
