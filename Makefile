@@ -20,7 +20,7 @@ build: ## bin/kingbus
 
 .PHONY: test
 test: ## all tests with the race detector, those with real MySQL servers included (fetched once, see CONTRIBUTING.md)
-	$(GO) test -race -timeout $(TIMEOUT) ./...
+	$(GO) test -race -count=1 -timeout $(TIMEOUT) ./...
 
 .PHONY: check
 check: lint test ## everything that CI demands
