@@ -29,14 +29,19 @@ func (c *session) query(text string) error {
 
 // notYet: before a source was seen nobody knows its gtid_mode, and both answers
 // would stop replicas of the other mode for good. Any other error makes them
-// come back.
+// come back. That goes for a session too that began before the source was seen,
+// and whose variables are still those of that time: "unknown variable" is only
+// the answer if the source knows none.
 func (c *session) notYet(err error) error {
 	var e *sql.Error
-	if errors.As(err, &e) && e.Code == sql.CodeUnknownVariable && strings.Contains(strings.ToLower(e.Message), "'gtid_mode'") &&
-		c.server.cfg.Stream.Status().Source.UUID == "" {
-		return wire.Errorf(wire.ErServerShutdown, "kingbus: nothing was received from the source yet; come back")
+	if !errors.As(err, &e) || e.Code != sql.CodeUnknownVariable || !strings.Contains(strings.ToLower(e.Message), "'gtid_mode'") {
+		return err
 	}
-	return err
+	src := c.server.cfg.Stream.Status().Source
+	if _, known := src.Variables["gtid_mode"]; src.UUID != "" && !known {
+		return err
+	}
+	return wire.Errorf(wire.ErServerShutdown, "kingbus: nothing was received from the source yet; come back")
 }
 
 func aboutDiagnostics(what sql.ShowWhat) bool {

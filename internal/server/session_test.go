@@ -190,6 +190,21 @@ func TestNoSource(t *testing.T) {
 	}
 }
 
+// TestFirstSource: a session that began before the source was seen must not say
+// that there is no gtid_mode: a replica would take that for OFF, and stop.
+func TestFirstSource(t *testing.T) {
+	r := newRig(t)
+	before := r.dial()
+	r.follow(stream.Source{UUID: "6e1a2b3c-0000-1111-2222-333344445555", Version: "9.7.4", Variables: map[string]string{"gtid_mode": "ON"}})
+	play(t, before, []step{{"SELECT @@GLOBAL.GTID_MODE", "1053: kingbus: nothing was received from the source yet; come back"}})
+	play(t, r.dial(), []step{{"SELECT @@GLOBAL.GTID_MODE", "ON"}})
+
+	old := newRig(t) // 5.5 has none
+	before = old.dial()
+	old.follow(stream.Source{UUID: "6e1a2b3c-0000-1111-2222-333344445555", Version: "5.5.62", Variables: map[string]string{"version": "5.5.62"}})
+	play(t, before, []step{{"SELECT @@GLOBAL.GTID_MODE", "1193: Unknown system variable 'GTID_MODE'"}})
+}
+
 // TestAhead: what this node may only not have yet is never 1236.
 func TestAhead(t *testing.T) {
 	r, w := madeRig(t, 2, 2, 100, func(c *Config) { c.CatchUp = 20 * time.Millisecond })
