@@ -15,7 +15,7 @@ import (
 const (
 	// MaxRun is the size in bytes at which a run is cut: at its last boundary,
 	// inside a transaction at an event's end.
-	MaxRun = 256 << 10
+	MaxRun = 512 << 10
 	// RunHeader is how many bytes a run leaves free at its beginning.
 	RunHeader = eventsHeaderSize
 )
