@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
+	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
 
 	"kingbus/internal/segment"
@@ -22,10 +24,16 @@ const fullRetry = time.Second
 
 // writer is the append goroutine's state: it makes entries, term and vote
 // durable, in the order in which the loop asks, and answers only after that.
+//
+// It stands still while a snapshot is installed, and while the disk is full.
+// Then term and vote of what waits are saved nevertheless, and votes are given:
+// an election does not need the log.
 type writer struct {
 	n     *Node
 	batch []segment.Entry
 	slots []slot
+	held  []work // waits
+	full  bool
 }
 
 // run writes whatever has come in since the last fsync as one batch: many small
@@ -34,44 +42,133 @@ func (w *writer) run(ctx context.Context) error {
 	lazy := time.NewTicker(commitEvery)
 	defer lazy.Stop()
 	for {
+		var err error
 		select {
 		case <-ctx.Done():
+			if w.blocked() {
+				return nil
+			}
 			// The commit index is saved so that the next start serves at once.
 			return w.n.hard.saveCommit()
 		case <-lazy.C:
-			if err := w.n.hard.saveCommit(); err != nil {
-				return err
+			if w.full {
+				w.full = false
+				err = w.write(w.take())
+			} else if !w.blocked() {
+				err = w.n.hard.saveCommit()
 			}
 		case <-w.n.appends.ready:
-			err := w.write(ctx, w.n.appends.drain())
-			if err != nil && errors.Is(err, ctx.Err()) {
-				return nil // stopped while the disk was full
-			}
-			if err != nil {
-				return err
-			}
+			err = w.write(w.n.appends.drain())
+		case index := <-w.n.installer.finished:
+			err = w.installed(index)
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
 
-func (w *writer) write(ctx context.Context, msgs []*pb.Message) error {
+func (w *writer) blocked() bool { return w.full || w.n.installing.Load() }
+
+// take empties what waits.
+func (w *writer) take() []work {
+	held := w.held
+	w.held = nil
+	return held
+}
+
+// write makes works durable, up to a snapshot or to where the disk is full.
+func (w *writer) write(works []work) error {
+	if w.blocked() {
+		return w.hold(works)
+	}
+	n := slices.IndexFunc(works, func(wk work) bool { return !raft.IsEmptySnap(wk.m.GetSnapshot()) })
+	if n < 0 {
+		n = len(works)
+	}
+	if err := w.flush(works[:n]); err != nil || w.full {
+		if noSpace(err) {
+			w.full = true
+			w.n.log.Error("the disk is full, nothing is acknowledged: free space, kingbus goes on by itself", "dir", w.n.dir, "error", err)
+			err = w.hold(works)
+		}
+		return err
+	}
+	if n == len(works) {
+		return nil
+	}
+	w.n.installing.Store(true)
+	return w.hold(works[n:])
+}
+
+// hold keeps works for later. Only term and vote are saved, and votes given.
+func (w *writer) hold(works []work) error {
+	for _, wk := range works {
+		if err := w.n.hard.promise(wk.m); err != nil {
+			return err
+		}
+		var votes, rest []*pb.Message
+		for _, r := range wk.m.GetResponses() {
+			if t := r.GetType(); t == pb.MsgVoteResp || t == pb.MsgPreVoteResp {
+				votes = append(votes, r)
+			} else {
+				rest = append(rest, r)
+			}
+		}
+		wk.m.Responses = rest
+		w.n.deliver(votes)
+		if snap := wk.m.GetSnapshot(); !raft.IsEmptySnap(snap) && w.n.installing.Load() {
+			if err := w.n.installer.begin(snap); err != nil {
+				return err
+			}
+		}
+		w.held = append(w.held, wk)
+	}
+	return nil
+}
+
+// installed goes on behind the snapshot of entry index: it is on disk. What waited
+// before it is of a log that the snapshot has replaced, and is answered by nobody.
+func (w *writer) installed(index uint64) error {
+	isSnapshot := func(wk work) bool { return !raft.IsEmptySnap(wk.m.GetSnapshot()) }
+	held := w.held
+	for i := len(held) - 1; i >= 0; i-- {
+		if !isSnapshot(held[i]) {
+			continue
+		}
+		if held[i].m.GetSnapshot().GetMetadata().GetIndex() != index {
+			return nil // a newer one has come meanwhile
+		}
+		for _, wk := range held[:i] {
+			w.n.intake.release(wk.bytes)
+		}
+		w.n.hard.commitTo(index)
+		w.n.deliver(held[i].m.GetResponses())
+		held = held[i+1:]
+		break
+	}
+	w.held = nil
+	w.n.installing.Store(false)
+	return w.write(held)
+}
+
+// flush writes works as one batch.
+func (w *writer) flush(works []work) error {
 	clear(w.batch)
 	clear(w.slots)
 	w.batch, w.slots = w.batch[:0], w.slots[:0]
-	responses := 0
-	for _, m := range msgs {
-		responses += len(m.GetResponses())
-		if err := w.n.hard.observe(m); err != nil {
+	for _, wk := range works {
+		if err := w.n.hard.observe(wk.m); err != nil {
 			return err
 		}
-		for _, e := range m.GetEntries() {
-			if err := w.add(e); err != nil {
+		for _, s := range wk.slots {
+			if err := w.add(s); err != nil {
 				return err
 			}
 		}
 	}
 	if len(w.batch) > 0 {
-		at, err := w.append(ctx)
+		at, err := w.n.segments.Append(w.batch)
 		if err != nil {
 			return fmt.Errorf("append entries: %w", err)
 		}
@@ -83,28 +180,11 @@ func (w *writer) write(ctx context.Context, msgs []*pb.Message) error {
 		}
 		w.n.window.append(w.slots)
 	}
-	for _, m := range msgs {
-		w.n.deliver(m.GetResponses())
+	for _, wk := range works {
+		w.n.intake.release(wk.bytes)
+		w.n.deliver(wk.m.GetResponses())
 	}
 	return nil
-}
-
-// append appends the batch. While the disk is full it waits for room: what is not
-// written is not acknowledged, and nothing is lost by waiting. Events stop at the
-// reserve long before, so this takes somebody else who fills the disk.
-func (w *writer) append(ctx context.Context) ([]segment.Location, error) {
-	for {
-		at, err := w.n.segments.Append(w.batch)
-		if !noSpace(err) {
-			return at, err
-		}
-		w.n.log.Error("the disk is full, nothing is acknowledged: free space, kingbus goes on by itself", "dir", w.n.dir, "error", err)
-		select {
-		case <-time.After(fullRetry):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
 }
 
 // noSpace tells whether the disk is full, which is no reason to stop.
@@ -114,28 +194,26 @@ func noSpace(err error) bool {
 
 // add puts an entry into the batch. An entry that overwrites one of the same
 // batch (the leader changed in between) replaces it and all behind it.
-func (w *writer) add(e *pb.Entry) error {
+func (w *writer) add(s slot) error {
+	e := s.entry
 	if len(w.batch) > 0 {
 		if first := w.batch[0].Index; e.GetIndex() <= w.batch[len(w.batch)-1].Index {
 			keep := e.GetIndex() - min(e.GetIndex(), first)
 			w.batch, w.slots = w.batch[:keep], w.slots[:keep]
 		}
 	}
-	var payload []byte
-	var h handle
+	out := segment.Entry{Index: e.GetIndex(), Term: e.GetTerm(), Type: uint8(e.GetType()), Data: e.GetData(), Payload: s.payload}
 	if e.GetType() == pb.EntryNormal && len(e.GetData()) > 0 {
-		var err error
-		if h, err = decodeHandle(e.GetData()); err != nil {
+		h, err := decodeHandle(e.GetData())
+		if err != nil {
 			return fmt.Errorf("entry %d: %w", e.GetIndex(), err)
 		}
-		if payload = w.n.staging.take(h.number); payload == nil {
-			return fmt.Errorf("entry %d: its payload is not staged", e.GetIndex())
+		if s.payload == nil {
+			return fmt.Errorf("entry %d: its payload did not come with it", e.GetIndex())
 		}
+		out.Sum, out.Summed = h.crc, true
 	}
-	w.batch = append(w.batch, segment.Entry{
-		Index: e.GetIndex(), Term: e.GetTerm(), Type: uint8(e.GetType()), Data: e.GetData(), Payload: payload,
-		Sum: h.crc, Summed: payload != nil,
-	})
-	w.slots = append(w.slots, slot{entry: e, payload: payload})
+	w.batch = append(w.batch, out)
+	w.slots = append(w.slots, s)
 	return nil
 }

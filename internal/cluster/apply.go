@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	pb "go.etcd.io/raft/v3/raftpb"
 
@@ -19,15 +20,18 @@ type Entry struct {
 	Payload []byte
 	// At is where this node keeps the entry.
 	At segment.Location
+	// Shared tells that a payload in memory is also in somebody else's hands, who
+	// may still be sending it to a peer; nil if it is not.
+	Shared *atomic.Bool
 }
 
 // StateMachine is what committed entries are applied to. All its methods are
 // called from one goroutine, in the order of the log.
 type StateMachine interface {
-	// Restore replaces the state with one that Checkpoint returned; index is the
-	// last entry in it, and segments are those of the log that begin at or before
-	// it, ascending. It is called once, before any Apply; state is nil in a new
-	// log.
+	// Restore replaces the state with one that Checkpoint or Snapshot returned; index
+	// is the last entry in it, and segments are those of the log that begin at or
+	// before it, ascending. It is called once, before any Apply; state is nil in a
+	// new log.
 	Restore(index uint64, state []byte, segments []uint64) error
 	// Apply folds entries in. The slice is the caller's. An error means that this
 	// node cannot go on; what an entry says is never a reason for one.
@@ -38,6 +42,16 @@ type StateMachine interface {
 	// full (ENOSPC) there is no checkpoint for this segment; any other error
 	// means that this node cannot go on.
 	Checkpoint(segment, first uint64) ([]byte, error)
+	// Snapshot returns the state like Checkpoint, at any time. Equal states are
+	// equal bytes, on every node.
+	Snapshot() ([]byte, error)
+	// Replace begins a snapshot's way in: what was there is gone, and so is the log.
+	// The entries that state is made of, as far as they are kept, come through
+	// Review, and then Adopt puts a state into force, which may be a later one.
+	// Checkpoint may be called in between; what it returns is not used.
+	Replace(state []byte) error
+	Review(entries []Entry) error
+	Adopt(index uint64, state []byte) error
 }
 
 // applyBytes is how much payload is applied in one go. Entries that have to be
@@ -47,6 +61,8 @@ const applyBytes = 1 << 20
 // applier is the apply goroutine's state.
 type applier struct {
 	n       *Node
+	group   membership
+	review  bool // the state of these entries is known already, see StateMachine.Review
 	batch   []Entry
 	bytes   int      // payload in batch
 	done    []uint64 // numbers of own proposals in the message
@@ -64,11 +80,11 @@ func (a *applier) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-a.n.applies.ready:
-			for _, m := range a.n.applies.drain() {
+			for _, job := range a.n.applies.drain() {
 				if ctx.Err() != nil {
 					return nil
 				}
-				if err := a.applyMessage(m); err != nil {
+				if err := job(a); err != nil {
 					return err
 				}
 			}
@@ -76,13 +92,26 @@ func (a *applier) run(ctx context.Context) error {
 	}
 }
 
+// inApplier runs f in the apply goroutine, behind what was committed before, and
+// waits for it.
+func (n *Node) inApplier(ctx context.Context, f func(*applier) error) error {
+	done := make(chan error, 1)
+	n.applies.push(func(a *applier) error {
+		done <- f(a)
+		return nil
+	})
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 func (a *applier) applyMessage(m *pb.Message) error {
 	ents := m.GetEntries()
 	a.done = a.done[:0]
 	for _, e := range ents {
-		if e.GetType() != pb.EntryNormal {
-			return fmt.Errorf("entry %d changes the membership, which this version does not do", e.GetIndex())
-		}
 		entry, err := a.load(e)
 		if err != nil {
 			return err
@@ -90,7 +119,11 @@ func (a *applier) applyMessage(m *pb.Message) error {
 		if err := a.add(entry); err != nil {
 			return err
 		}
-		if h, err := decodeHandle(e.GetData()); err == nil && h.proposer == a.n.id {
+		if e.GetType() != pb.EntryNormal {
+			if err := a.changeMembership(e, true); err != nil {
+				return err
+			}
+		} else if h, err := decodeHandle(e.GetData()); err == nil && h.proposer == a.n.id {
 			a.done = append(a.done, h.number)
 		}
 	}
@@ -100,9 +133,44 @@ func (a *applier) applyMessage(m *pb.Message) error {
 	first, last := ents[0].GetIndex(), ents[len(ents)-1]
 	a.n.window.applied(first, last.GetIndex())
 	a.n.staging.release(a.done...)
-	a.n.applied.Store(last.GetIndex())
+	a.n.setApplied(last.GetIndex())
 	a.n.leadership.applied(last.GetTerm())
 	a.n.deliver(m.GetResponses())
+	return nil
+}
+
+// changeMembership folds an entry that changes the membership. live: Raft has to
+// be told; it knows it already when a snapshot is installed, or a start replays.
+func (a *applier) changeMembership(e *pb.Entry, live bool) error {
+	cc, c, err := decodeChange(e)
+	if err != nil {
+		return fmt.Errorf("%w; run the version of kingbus that wrote it, or a newer one", err)
+	}
+	next, refused := a.group.apply(cc, c)
+	if refused == nil {
+		if live && !a.n.call(func() { a.n.raw.ApplyConfChange(cc) }) {
+			return nil // the loop has ended, and so will this goroutine
+		}
+		a.group = next
+		a.n.setGroup(next)
+	}
+	a.n.changes.done(c.Request, refused)
+	return nil
+}
+
+// makeSnapshot answers the window's asking for one.
+func (a *applier) makeSnapshot() error {
+	state, err := a.n.machine.Snapshot()
+	if err != nil {
+		return fmt.Errorf("make a snapshot: %w", err)
+	}
+	data, err := checkpoint{index: a.last.index, term: a.last.term, group: a.group, state: state}.encode()
+	if err != nil {
+		return fmt.Errorf("make a snapshot: %w", err)
+	}
+	a.n.window.offer(&pb.Snapshot{Data: data, Metadata: &pb.SnapshotMetadata{
+		Index: new(a.last.index), Term: new(a.last.term), ConfState: a.group.conf,
+	}})
 	return nil
 }
 
@@ -129,7 +197,11 @@ func (a *applier) flush() error {
 	if len(a.batch) == 0 {
 		return nil
 	}
-	err := a.n.machine.Apply(a.batch)
+	apply := a.n.machine.Apply
+	if a.review {
+		apply = a.n.machine.Review
+	}
+	err := apply(a.batch)
 	clear(a.batch)
 	a.batch, a.bytes = a.batch[:0], 0
 	return err
@@ -144,7 +216,9 @@ func (a *applier) checkpoint() error {
 	if err != nil {
 		return fmt.Errorf("checkpoint at entry %d: %w", a.last.index, err)
 	}
-	a.n.saver.offer(checkpoint{index: a.last.index, term: a.last.term, conf: a.n.conf, state: state})
+	if !a.review {
+		a.n.saver.offer(checkpoint{index: a.last.index, term: a.last.term, group: a.group, state: state})
+	}
 	return nil
 }
 
@@ -155,8 +229,8 @@ func (a *applier) load(e *pb.Entry) (Entry, error) {
 	if !ok {
 		return Entry{}, fmt.Errorf("committed entry %d is outside the window", e.GetIndex())
 	}
-	out := Entry{Index: e.GetIndex(), Term: e.GetTerm(), Payload: s.payload, At: s.at}
-	if out.Payload != nil || len(e.GetData()) == 0 {
+	out := Entry{Index: e.GetIndex(), Term: e.GetTerm(), Payload: s.payload, At: s.at, Shared: s.shared}
+	if out.Payload != nil || e.GetType() != pb.EntryNormal || len(e.GetData()) == 0 {
 		a.closeDisk()
 		return out, nil
 	}

@@ -12,9 +12,6 @@ import (
 	"sync"
 	"time"
 
-	pb "go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
-
 	"kingbus/internal/vfs"
 )
 
@@ -22,23 +19,23 @@ import (
 // and its index is never above the persisted commit index.
 type checkpoint struct {
 	index, term uint64
-	conf        *pb.ConfState
+	group       membership
 	state       []byte
 }
 
 // The checkpoint file, little-endian (docs/format/checkpoint.md):
 //
 //	off size field
-//	  0    8 magic "kbcheck\x01" (the last byte is the version)
+//	  0    8 magic "kbcheck\x02" (the last byte is the version)
 //	  8    8 index of the last entry in it
 //	 16    8 term of that entry
 //	 24    4 length of the membership
 //	 28    4 length of the state
-//	 32    . membership: raftpb.ConfState, protobuf
+//	 32    . membership: JSON, see storedMembership (in version 1 raftpb.ConfState, protobuf)
 //	  .    . state: what the state machine encoded
 //	  .    4 CRC32C of all before
 const (
-	checkpointMagic  = "kbcheck\x01"
+	checkpointMagic  = "kbcheck\x02"
 	checkpointHeader = 32
 	checkpointSuffix = ".checkpoint"
 	maxCheckpoint    = 1 << 30
@@ -50,7 +47,7 @@ func checkpointName(dir string, index uint64) string {
 }
 
 func (c checkpoint) encode() ([]byte, error) {
-	conf, err := proto.Marshal(c.conf)
+	conf, err := c.group.encode()
 	if err != nil {
 		return nil, err
 	}
@@ -68,8 +65,9 @@ func decodeCheckpoint(b []byte) (checkpoint, error) {
 	if len(b) < checkpointHeader+4 || string(b[:7]) != checkpointMagic[:7] {
 		return checkpoint{}, errors.New("not a checkpoint")
 	}
-	if b[7] != checkpointMagic[7] {
-		return checkpoint{}, fmt.Errorf("format version %d is not known", b[7])
+	version := b[7]
+	if version == 0 || version > checkpointMagic[7] {
+		return checkpoint{}, fmt.Errorf("format version %d is not known", version)
 	}
 	body := b[:len(b)-4]
 	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(b[len(body):]) {
@@ -79,12 +77,15 @@ func decodeCheckpoint(b []byte) (checkpoint, error) {
 	if checkpointHeader+confLen+stateLen != uint64(len(body)) {
 		return checkpoint{}, errors.New("its lengths do not match")
 	}
-	c := checkpoint{index: binary.LittleEndian.Uint64(b[8:]), term: binary.LittleEndian.Uint64(b[16:]), conf: &pb.ConfState{}}
-	if err := proto.Unmarshal(body[checkpointHeader:checkpointHeader+confLen], c.conf); err != nil {
-		return checkpoint{}, fmt.Errorf("membership: %w", err)
-	}
+	c := checkpoint{index: binary.LittleEndian.Uint64(b[8:]), term: binary.LittleEndian.Uint64(b[16:])}
 	c.state = body[checkpointHeader+confLen:]
-	return c, nil
+	decode := decodeMembership
+	if version == 1 {
+		decode = decodeMembershipV1
+	}
+	var err error
+	c.group, err = decode(body[checkpointHeader : checkpointHeader+confLen])
+	return c, err
 }
 
 func (c checkpoint) save(fsys vfs.FS, dir string) error {
@@ -173,6 +174,13 @@ func (s *saver) release(index, at uint64) {
 	}
 	s.mu.Unlock()
 	s.notify()
+}
+
+// forget drops what waits: it is about a log that is gone.
+func (s *saver) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pending, s.drop, s.dropAt = nil, 0, 0
 }
 
 func (s *saver) notify() {

@@ -18,25 +18,31 @@
 // "lock". A start reads the newest checkpoint at or below the persisted commit
 // index, replays committed entries from there, and lets Raft go on.
 //
-// At present a group has one voter; what takes more is not here.
+// Peers: each node sends over connections of its own (peers, sender) what Raft
+// tells it to, with the payloads in the place of the handles, and takes in what
+// others send (receive). Who is too far behind gets a snapshot (install, fetch).
+// The membership changes by entries of the log (membership, members).
 package cluster
 
 import (
 	"context"
 	crand "crypto/rand"
+	"crypto/tls"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"log/slog"
+	"net"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.etcd.io/raft/v3"
-	pb "go.etcd.io/raft/v3/raftpb"
 	"golang.org/x/sync/errgroup"
 
 	"kingbus/internal/segment"
@@ -69,48 +75,119 @@ type Config struct {
 	SegmentBytes int64
 	// InFlight bounds the bytes proposed and not yet applied; 0 = 16 MiB.
 	InFlight int
-	// Tick is Raft's unit of time; 0 = 100 ms. An election takes ten.
-	Tick time.Duration
+	Peering
+	// Extra returns what all other nodes are told twice a second, as JSON; see
+	// PeerExtras. It must not block.
+	Extra func() json.RawMessage
 }
 
-func (c *Config) fill() {
+// Peering says who a node is among others. The zero value is a node for itself.
+type Peering struct {
+	// Name is the node's; Address (host:port) is where its peers reach it, "" if
+	// they do not. Listener takes their connections, and is closed with the node.
+	Name, Address string
+	Listener      net.Listener
+	PeerTLS       *tls.Config // mutual; nil = in clear
+	// Dial replaces the network in tests.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Initial are the members with which a new cluster begins, this node among them.
+	// Join lets an empty folder wait to be added instead. Both mean nothing to a
+	// folder that belongs to a cluster.
+	Initial []Member
+	Join    bool
+	// Heartbeat is how often a leader shows that it is there, and Raft's unit of
+	// time; 0 = 100 ms. Election is how long it may be silent; 0 = ten times that.
+	Heartbeat, Election time.Duration
+	// MinFormat and MaxFormat are the versions of the format of log and folder that
+	// this node can work with; 0 = Format, the only one. A group writes the highest
+	// that all its members know.
+	MinFormat, MaxFormat uint16
+}
+
+// Format is the version of the format of log and folder that this kingbus writes.
+const Format = 1
+
+func (c *Config) fill() error {
 	if c.SegmentBytes == 0 {
 		c.SegmentBytes = 64 << 20
 	}
 	if c.InFlight == 0 {
 		c.InFlight = 16 << 20
 	}
-	if c.Tick == 0 {
-		c.Tick = 100 * time.Millisecond
+	if c.Heartbeat == 0 {
+		c.Heartbeat = 100 * time.Millisecond
 	}
+	if c.Election == 0 {
+		c.Election = 10 * c.Heartbeat
+	}
+	if c.Election < 2*c.Heartbeat {
+		return fmt.Errorf("an election timeout of %s with heartbeats every %s: it has to be at least twice as long", c.Election, c.Heartbeat)
+	}
+	if c.MinFormat == 0 {
+		c.MinFormat = Format
+	}
+	if c.MaxFormat == 0 {
+		c.MaxFormat = Format
+	}
+	if len(c.Initial) > 0 {
+		i := slices.IndexFunc(c.Initial, func(m Member) bool { return m.Name == c.Name })
+		if i < 0 {
+			return fmt.Errorf("the list of initial members does not name this node, %q", c.Name)
+		}
+		if c.Address == "" {
+			c.Address = c.Initial[i].Address
+		}
+	}
+	return nil
 }
 
 // Node is this process's member of the group.
 type Node struct {
-	cfg  Config
-	dir  string
-	id   uint64
-	log  *slog.Logger
-	lock io.Closer
+	cfg       Config
+	dir       string
+	id        uint64
+	log       *slog.Logger
+	lock      io.Closer
+	adopting  sync.Mutex // guards identity
+	identity  identity
+	clusterID atomic.Uint64 // 0: the folder belongs to none yet
 
-	raw        *raft.RawNode // touched by the loop only
-	term       uint64        // as leadership was told; the loop's
-	conf       *pb.ConfState
+	raw  *raft.RawNode // touched by the loop only
+	term uint64        // as the role was told; the loop's
+	last uint64        // last entry in Raft's log; the loop's
+
+	members    atomic.Pointer[membership]
 	segments   *segment.Log
 	hard       *hardState
 	window     *window
 	staging    *staging
+	intake     intake
 	leadership *leadership
+	contact    atomic.Pointer[contact]
 	saver      *saver
 	machine    StateMachine
 	applier    *applier
+	installer  *installer
+	installing atomic.Bool // a snapshot is not whole yet
+	peers      *peers
+	repairer   *repairer
+	reads      reads
+	changes    changes
+	changing   sync.Mutex // held by who proposes a change of the membership
+	matches    atomic.Pointer[map[uint64]uint64]
+	full       atomic.Bool
 
-	inbox     *queue[*pb.Message] // to the loop
-	appends   *queue[*pb.Message]
-	applies   *queue[*pb.Message]
+	inbox     *queue[incoming] // to the loop
+	calls     *queue[func()]   // to the loop
+	loopEnded chan struct{}
+	appends   *queue[work]
+	applies   *queue[func(*applier) error]
 	proposals *queue[proposal]
 	numbers   atomic.Uint64 // of the proposals
-	applied   atomic.Uint64 // index
+
+	applied     atomic.Uint64 // index
+	appliedMu   sync.Mutex
+	appliedWake chan struct{} // closed when applied grows; nil while nobody waits
 
 	stop      context.CancelFunc
 	stopped   chan struct{} // closed when all goroutines have ended
@@ -122,17 +199,17 @@ type Node struct {
 
 // Open starts the node of the data folder, and makes the folder if it is empty
 // or not there. When it returns, the state machine holds everything up to the
-// persisted commit index.
+// persisted commit index. It takes the listener, also when it fails.
 func Open(cfg Config) (_ *Node, err error) {
-	cfg.fill()
-	n := &Node{
-		cfg: cfg, dir: cfg.Dir, log: cfg.Log, machine: cfg.Machine,
-		staging: newStaging(cfg.InFlight), leadership: newLeadership(),
-		inbox: newQueue[*pb.Message](), appends: newQueue[*pb.Message](),
-		applies: newQueue[*pb.Message](), proposals: newQueue[proposal](),
-		stopped: make(chan struct{}), failed: make(chan struct{}),
+	defer func() {
+		if err != nil && cfg.Listener != nil {
+			err = errors.Join(err, cfg.Listener.Close())
+		}
+	}()
+	if err := cfg.fill(); err != nil {
+		return nil, err
 	}
-	n.saver = newSaver(n)
+	n := newNode(cfg)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.closeFiles())
@@ -158,6 +235,22 @@ func Open(cfg Config) (_ *Node, err error) {
 	return n, nil
 }
 
+func newNode(cfg Config) *Node {
+	n := &Node{
+		cfg: cfg, dir: cfg.Dir, log: cfg.Log, machine: cfg.Machine,
+		staging: newStaging(cfg.InFlight), leadership: newLeadership(), intake: intake{limit: intakeBytes},
+		inbox: newQueue[incoming](), calls: newQueue[func()](), appends: newQueue[work](),
+		applies: newQueue[func(*applier) error](), proposals: newQueue[proposal](),
+		reads: reads{waiters: map[uint64]chan<- uint64{}}, changes: changes{waiters: map[uint64]chan<- error{}},
+		loopEnded: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{}),
+	}
+	n.saver, n.installer, n.repairer, n.peers = newSaver(n), newInstaller(n), newRepairer(n), newPeers(n)
+	return n
+}
+
+// intakeBytes bounds what peers have sent and is not on disk yet.
+const intakeBytes = 32 << 20
+
 func (n *Node) start() {
 	ctx, stop := context.WithCancel(context.Background())
 	n.stop = stop
@@ -166,6 +259,13 @@ func (n *Node) start() {
 	g.Go(func() error { return (&writer{n: n}).run(ctx) })
 	g.Go(func() error { return n.applier.run(ctx) })
 	g.Go(func() error { return n.saver.run(ctx) })
+	g.Go(func() error { return n.installer.run(ctx) })
+	g.Go(func() error { return n.repairer.run(ctx) })
+	g.Go(func() error { return n.peers.run(ctx) })
+	g.Go(func() error { return n.tend(ctx) })
+	if n.clusterID.Load() == 0 {
+		g.Go(func() error { return n.found(ctx) })
+	}
 	go func() {
 		err := g.Wait()
 		if err == nil { // stopped, and the commit index is saved: so may be the rest
@@ -183,6 +283,19 @@ func (n *Node) start() {
 		close(n.stopped)
 	}()
 	n.inbox.push() // wakes the loop, which has a campaign to handle
+}
+
+// group returns the membership as it is applied on this node.
+func (n *Node) group() membership { return *n.members.Load() }
+
+// setGroup puts a membership into force on this node.
+func (n *Node) setGroup(g membership) {
+	n.members.Store(&g)
+	n.window.dropSnapshot()
+	n.peers.update(g)
+	if g.wasRemoved(n.id) {
+		n.inbox.push(incoming{m: nil}) // the loop ends the node
+	}
 }
 
 // Propose offers a payload to the log and returns when the leader's log has
@@ -248,23 +361,39 @@ func (n *Node) Leading() context.Context {
 
 // Status is what a node knows of itself.
 type Status struct {
-	RaftID                uint64
-	Leader                bool
+	ClusterID, RaftID uint64
+	Name, Address     string
+	Leader            bool
+	LeaderID          uint64 // 0: no leader is known
+	// Since is when LeaderID became that.
+	Since                 time.Time
+	Voter                 bool
 	Term                  uint64
 	Applied, Committed    uint64 // Committed is the persisted one
 	FirstIndex, LastIndex uint64
 	Segments              int
 	Bytes                 int64
+	Format                uint16    // that the group writes
+	Installing            *Progress // nil: this node lacks nothing that a snapshot has to bring
+	Damaged               int       // entries that are being fetched again
 }
 
 // Status returns a snapshot.
 func (n *Node) Status() Status {
 	lead, _ := n.leadership.current()
 	committed, _ := n.hard.committed()
+	group := n.group()
 	s := Status{
-		RaftID: n.id, Leader: lead != nil, Term: n.hard.raft().GetTerm(), Applied: n.applied.Load(), Committed: committed,
-		FirstIndex: n.segments.FirstIndex(), LastIndex: n.segments.LastIndex(),
+		ClusterID: n.clusterID.Load(), RaftID: n.id, Name: n.cfg.Name, Address: n.cfg.Address,
+		Leader: lead != nil, Voter: group.isVoter(n.id), Term: n.hard.raft().GetTerm(), Applied: n.applied.Load(), Committed: committed,
+		FirstIndex: n.segments.FirstIndex(), LastIndex: n.segments.LastIndex(), Format: group.format, Installing: n.installer.progress(),
 	}
+	if c := n.contact.Load(); c != nil {
+		s.LeaderID, s.Since = c.leader, c.since
+	}
+	n.repairer.mu.Lock()
+	s.Damaged = len(n.repairer.todo)
+	n.repairer.mu.Unlock()
 	for _, info := range n.segments.Segments() {
 		s.Segments++
 		s.Bytes += info.Bytes
@@ -304,6 +433,9 @@ func (n *Node) Err() error {
 // yet committed may or may not be in the log afterwards.
 func (n *Node) Close() error {
 	n.closeOnce.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), n.cfg.Election)
+		_ = n.handOver(ctx) // else the others elect somebody, which takes longer
+		cancel()
 		n.stop()
 		<-n.stopped
 		n.closeErr = errors.Join(n.Err(), n.closeFiles())

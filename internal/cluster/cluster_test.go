@@ -73,6 +73,34 @@ func (c *counter) Checkpoint(_, _ uint64) ([]byte, error) {
 	return b, nil
 }
 
+func (c *counter) Snapshot() ([]byte, error) { return c.Checkpoint(0, 0) }
+
+func (c *counter) Replace(state []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.payloads, c.index = nil, 0
+	return nil
+}
+
+func (c *counter) Review(entries []Entry) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range entries {
+		if c.index != 0 && e.Index != c.index+1 {
+			return fmt.Errorf("review: entry %d after %d", e.Index, c.index)
+		}
+		c.index = e.Index
+	}
+	return nil
+}
+
+func (c *counter) Adopt(index uint64, state []byte) error {
+	if c.index != 0 && c.index != index {
+		return fmt.Errorf("adopt: state of entry %d after %d", index, c.index)
+	}
+	return c.Restore(index, state, nil)
+}
+
 func (c *counter) count() (int, <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -102,7 +130,7 @@ func open(t *testing.T, fs vfs.FS) (*Node, *counter) {
 func openSegments(t *testing.T, fs vfs.FS, bytes int64) (*Node, *counter) {
 	t.Helper()
 	c := &counter{}
-	n, err := Open(Config{FS: fs, Dir: "d", Machine: c, Log: slog.New(slog.DiscardHandler), SegmentBytes: bytes, InFlight: 1 << 20, Tick: time.Millisecond})
+	n, err := Open(Config{FS: fs, Dir: "d", Machine: c, Log: slog.New(slog.DiscardHandler), SegmentBytes: bytes, InFlight: 1 << 20, Peering: Peering{Heartbeat: time.Millisecond}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -338,7 +366,7 @@ func TestWindow(t *testing.T) {
 	w := newWindow(nil, &pb.ConfState{}, entryID{10, 2})
 	slots := func(from, to, term uint64) (out []slot) {
 		for i := from; i <= to; i++ {
-			out = append(out, slot{entry: &pb.Entry{Index: new(i), Term: new(term), Data: make([]byte, HandleSize)}, payload: []byte{1}})
+			out = append(out, slot{entry: &pb.Entry{Index: new(i), Term: new(term), Data: make([]byte, handleSize)}, payload: []byte{1}})
 		}
 		return out
 	}
@@ -379,7 +407,7 @@ func TestWindow(t *testing.T) {
 }
 
 func FuzzDecodeCheckpoint(f *testing.F) {
-	b, err := checkpoint{index: 5, term: 2, conf: &pb.ConfState{Voters: []uint64{7}}, state: []byte("state")}.encode()
+	b, err := checkpoint{index: 5, term: 2, group: alone(Member{ID: 7, Name: "n"}, 1), state: []byte("state")}.encode()
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -24,7 +24,7 @@ func TestBeginIsAtomic(t *testing.T) {
 		for nth := 1; ; nth++ {
 			fs := vfs.NewMem(1)
 			fs.Fail(op, nth, broken)
-			n, err := Open(Config{FS: fs, Dir: "d", Machine: &counter{}, Log: slog.New(slog.DiscardHandler), Tick: time.Hour})
+			n, err := Open(Config{FS: fs, Dir: "d", Machine: &counter{}, Log: slog.New(slog.DiscardHandler), Peering: Peering{Heartbeat: time.Hour}})
 			if err == nil {
 				_ = n.Close()
 				if nth == 1 && op != vfs.OpRemove {
@@ -139,7 +139,7 @@ func TestFullDisk(t *testing.T) {
 			fs := vfs.NewMem(1)
 			log, full := told("disk is full")
 			c := &counter{}
-			n, err := Open(Config{FS: fs, Dir: "d", Machine: c, Log: log, SegmentBytes: 1 << 20, Tick: time.Millisecond})
+			n, err := Open(Config{FS: fs, Dir: "d", Machine: c, Log: log, SegmentBytes: 1 << 20, Peering: Peering{Heartbeat: time.Millisecond}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -175,7 +175,7 @@ func TestFullDiskCheckpoint(t *testing.T) {
 	fs := vfs.NewMem(1)
 	log, full := told("disk is full")
 	c := &counter{}
-	n, err := Open(Config{FS: fs, Dir: "d", Machine: c, Log: log, SegmentBytes: 1 << 20, Tick: time.Millisecond})
+	n, err := Open(Config{FS: fs, Dir: "d", Machine: c, Log: log, SegmentBytes: 1 << 20, Peering: Peering{Heartbeat: time.Millisecond}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +185,7 @@ func TestFullDiskCheckpoint(t *testing.T) {
 	}
 	fs.Fail(vfs.OpCreate, 1, syscall.ENOSPC)
 	fs.Fail(vfs.OpCreate, 2, syscall.ENOSPC) // WriteFile tries twice
-	n.saver.offer(checkpoint{index: firstIndex, term: firstTerm, conf: n.conf, state: []byte("x")})
+	n.saver.offer(checkpoint{index: firstIndex, term: firstTerm, group: n.group(), state: []byte("x")})
 	select {
 	case <-full:
 	case <-n.Failed():

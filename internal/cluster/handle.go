@@ -5,6 +5,10 @@ import (
 	"fmt"
 	"hash/crc32"
 	"sync"
+
+	pb "go.etcd.io/raft/v3/raftpb"
+
+	"kingbus/internal/segment"
 )
 
 // handle is what the Raft library sees of a payload, so that it never copies
@@ -21,13 +25,19 @@ type handle struct {
 	proposer, number uint64
 }
 
-// HandleSize is the size in bytes of the Data of an entry that has a payload.
-const HandleSize = 24
+// handleSize is the size in bytes of the Data of an entry that has a payload.
+const handleSize = 24
+
+// HasPayload tells whether a stored entry is one that was proposed, and not Raft's
+// own business.
+func HasPayload(e segment.Entry) bool {
+	return e.Type == uint8(pb.EntryNormal) && len(e.Data) == handleSize
+}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func (h handle) encode() []byte {
-	b := make([]byte, HandleSize)
+	b := make([]byte, handleSize)
 	binary.LittleEndian.PutUint32(b[0:], h.length)
 	binary.LittleEndian.PutUint32(b[4:], h.crc)
 	binary.LittleEndian.PutUint64(b[8:], h.proposer)
@@ -36,8 +46,8 @@ func (h handle) encode() []byte {
 }
 
 func decodeHandle(b []byte) (handle, error) {
-	if len(b) != HandleSize {
-		return handle{}, fmt.Errorf("handle of %d bytes, want %d", len(b), HandleSize)
+	if len(b) != handleSize {
+		return handle{}, fmt.Errorf("handle of %d bytes, want %d", len(b), handleSize)
 	}
 	return handle{
 		length:   binary.LittleEndian.Uint32(b[0:]),
@@ -47,8 +57,8 @@ func decodeHandle(b []byte) (handle, error) {
 	}, nil
 }
 
-// staging holds what this node has proposed. A payload stays until the append of
-// its entry takes it; its bytes count from the proposal until the entry is
+// staging holds what this node has proposed. A payload stays until the loop has
+// seen Raft take its entry; its bytes count from the proposal until the entry is
 // applied. That bounds the bytes in flight: the back pressure on the source's
 // socket. Only numbers of this process are in it, so an entry of an earlier one,
 // which counted there, gives nothing back here.
@@ -107,6 +117,25 @@ func (s *staging) release(numbers ...uint64) {
 		s.bytes -= s.calls[n].size
 		delete(s.calls, n)
 	}
+	s.notify(before)
+}
+
+// forget gives the room of all calls back whose payload was taken: this node no
+// longer leads, and what it proposed may never be applied.
+func (s *staging) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.bytes
+	for n, c := range s.calls {
+		if c.payload == nil {
+			s.bytes -= c.size
+			delete(s.calls, n)
+		}
+	}
+	s.notify(before)
+}
+
+func (s *staging) notify(before int) {
 	if s.bytes < before && s.room != nil {
 		close(s.room)
 		s.room = nil

@@ -124,17 +124,34 @@ func (h *hardState) raft() *pb.HardState {
 // promised yet. The commit index waits for saveCommit: it may name entries that
 // are not on disk yet.
 func (h *hardState) observe(m *pb.Message) error {
+	if err := h.promise(m); err != nil {
+		return err
+	}
+	h.commitTo(m.GetCommit())
+	return nil
+}
+
+// promise makes term and vote of a storage message durable.
+func (h *hardState) promise(m *pb.Message) error {
 	if raft.IsEmptyHardState(&pb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}) {
 		return nil
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.commit = max(h.commit, m.GetCommit())
-	if m.GetTerm() == h.term && m.GetVote() == h.vote {
+	// A message that waited may come a second time, behind newer ones: a promise is
+	// never taken back.
+	if m.GetTerm() < h.term || m.GetTerm() == h.term && (h.vote != 0 || m.GetVote() == 0) {
 		return nil
 	}
 	h.term, h.vote = m.GetTerm(), m.GetVote()
 	return h.write(h.stored)
+}
+
+// commitTo notes a commit index, for saveCommit.
+func (h *hardState) commitTo(index uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.commit = max(h.commit, index)
 }
 
 // init writes the state of a new log.
@@ -142,7 +159,7 @@ func (h *hardState) init(term, commit uint64) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.term, h.commit = term, commit
-	return h.write(commit)
+	return errors.Join(h.write(commit), h.write(commit)) // both slots, so that a full disk has room for votes
 }
 
 // saveCommit persists the newest commit index, if it is not yet. It is called

@@ -17,7 +17,8 @@ import (
 type identity struct {
 	// Format is the version of the whole folder: the files in it, and what the
 	// log's entries mean.
-	Format  int    `json:"format"`
+	Format int `json:"format"`
+	// Cluster is 0 until one has taken the folder in; it never changes after that.
 	Cluster uint64 `json:"cluster_id,string"`
 	Raft    uint64 `json:"raft_id,string"`
 }
@@ -41,7 +42,7 @@ func openIdentity(fsys vfs.FS, dir string, random func() uint64) (id identity, f
 		if id.Format != folderFormat {
 			return identity{}, false, fmt.Errorf("data folder %s has format %d, this kingbus knows %d: run the version that wrote it, or a newer one", dir, id.Format, folderFormat)
 		}
-		if id.Raft == 0 || id.Cluster == 0 {
+		if id.Raft == 0 {
 			return identity{}, false, fmt.Errorf("%s is damaged: it names no node", name)
 		}
 		return id, false, nil

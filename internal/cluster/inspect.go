@@ -92,7 +92,7 @@ func Inspect(fsys vfs.FS, dir string) (Folder, error) {
 			continue
 		}
 		found.Checkpoints = append(found.Checkpoints, FolderCheckpoint{
-			File: name, Size: int64(len(b)), Index: c.index, Term: c.term, Voters: c.conf.GetVoters(), State: c.state,
+			File: name, Size: int64(len(b)), Index: c.index, Term: c.term, Voters: c.group.conf.GetVoters(), State: c.state,
 		})
 	}
 	return found, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -16,31 +17,62 @@ type proposal struct {
 	done chan error // takes one value: nil when the leader's log has it
 }
 
+// incoming is a message for Raft: of a peer, or the answer of finished storage
+// work.
+type incoming struct {
+	m        *pb.Message
+	payloads map[handle][]byte // of its entries
+	bytes    int               // of the payloads, reserved in the intake
+}
+
+// work is what the append goroutine has to make durable, in one piece.
+type work struct {
+	m     *pb.Message
+	slots []slot // of its entries
+	bytes int    // payload that came from a peer, reserved in the intake
+}
+
 // loop is the only goroutine that touches the RawNode. It never waits for a
 // disk or a socket: storage work goes to the append and apply goroutines, whose
-// answers come back as messages.
+// answers come back as messages, and what is for peers to their senders.
 func (n *Node) loop(ctx context.Context) error {
-	tick := time.NewTicker(n.cfg.Tick)
+	defer close(n.loopEnded)
+	defer n.refuseCalls()
+	tick := time.NewTicker(n.cfg.Heartbeat)
 	defer tick.Stop()
 	for {
+		var in []incoming
 		select {
 		case <-ctx.Done():
 			n.refuseProposals()
 			return nil
 		case <-tick.C:
-			n.raw.Tick()
+			if !n.installing.Load() { // it has nothing to lead with
+				n.raw.Tick()
+			}
 		case <-n.inbox.ready:
-			for _, m := range n.inbox.drain() {
-				if err := n.raw.Step(m); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) {
-					return fmt.Errorf("raft step %v: %w", m.GetType(), err)
+			in = n.inbox.drain()
+			for _, i := range in {
+				if i.m == nil {
+					return ErrRemoved
+				}
+				if err := n.check(i.m); err != nil {
+					return err
+				}
+				if err := n.raw.Step(i.m); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) && !errors.Is(err, raft.ErrProposalDropped) {
+					return fmt.Errorf("raft step %v: %w", i.m.GetType(), err)
 				}
 			}
 		case <-n.proposals.ready:
 			for _, p := range n.proposals.drain() {
 				p.done <- n.step(p.data)
 			}
+		case <-n.calls.ready:
+			for _, call := range n.calls.drain() {
+				call()
+			}
 		}
-		n.handleReady()
+		n.handleReady(in)
 	}
 }
 
@@ -59,35 +91,128 @@ func (n *Node) refuseProposals() {
 	}
 }
 
-func (n *Node) handleReady() {
+// call runs f in the loop and waits for it; false: the loop has ended.
+func (n *Node) call(f func()) bool {
+	done := make(chan struct{})
+	n.calls.push(func() { f(); close(done) })
+	select {
+	case <-done:
+		return true
+	case <-n.loopEnded:
+		return false
+	}
+}
+
+// refuseCalls lets nobody's call be kept: call has seen that the loop ended.
+func (n *Node) refuseCalls() { n.calls.drain() }
+
+// check refuses what the library would take for a bug of its own: a leader that
+// knows more of this node's log than is there. It was there once, and what a
+// quorum relied on is gone.
+func (n *Node) check(m *pb.Message) error {
+	if m.GetType() == pb.MsgHeartbeat && m.GetCommit() > n.last && m.GetTerm() >= n.term {
+		return fmt.Errorf("%w: it ends with entry %d, but this node has acknowledged entry %d", ErrStale, n.last, m.GetCommit())
+	}
+	return nil
+}
+
+// handleReady passes on what Raft wants done. in are the messages since the last
+// time: payloads of theirs that Raft did not take into its log are let go.
+func (n *Node) handleReady(in []incoming) {
+	reserved := 0
+	for _, i := range in {
+		reserved += i.bytes
+	}
 	for n.raw.HasReady() {
 		rd := n.raw.Ready()
-		// A leader that lost one term and won another in between has the same role.
 		if rd.SoftState != nil || rd.HardState != nil && rd.HardState.GetTerm() != n.term {
-			st := n.raw.BasicStatus()
-			n.term = st.GetTerm()
-			n.leadership.observe(st.RaftState == raft.StateLeader, n.term)
+			n.observeRole()
+		}
+		for _, rs := range rd.ReadStates {
+			n.reads.done(rs)
 		}
 		for _, m := range rd.Messages {
 			switch m.GetTo() {
 			case raft.LocalAppendThread:
-				n.appends.push(m)
+				w := n.newWork(m, in)
+				reserved -= w.bytes
+				n.appends.push(w)
 			case raft.LocalApplyThread:
-				n.applies.push(m)
+				n.applies.push(func(a *applier) error { return a.applyMessage(m) })
 			default:
-				// A group of one voter has no peers; what Raft addresses to
-				// itself comes as a response of the append goroutine.
-				n.log.Debug("raft message without a peer", "to", m.GetTo(), "type", m.GetType())
+				n.peers.send(m)
 			}
 		}
 	}
+	n.intake.release(reserved)
 }
 
-// deliver hands the responses of finished storage work back to the loop.
+// observeRole notes who leads. A leader that lost one term and won another in
+// between has the same role.
+func (n *Node) observeRole() {
+	st := n.raw.BasicStatus()
+	leads := st.RaftState == raft.StateLeader
+	if n.term != st.GetTerm() || !leads {
+		n.staging.forget()
+	}
+	n.term = st.GetTerm()
+	if old := n.contact.Load(); old == nil || old.leader != st.Lead {
+		n.contact.Store(&contact{leader: st.Lead, since: time.Now()})
+		n.log.Debug("who leads has changed", "leader", st.Lead, "term", n.term, "role", st.RaftState.String())
+	}
+	n.leadership.observe(leads, n.term)
+}
+
+// contact is whom this node takes for the leader, 0 = nobody.
+type contact struct {
+	leader uint64
+	since  time.Time
+}
+
+// newWork puts the payloads to the entries that go to the disk, and makes them
+// known to the senders.
+func (n *Node) newWork(m *pb.Message, in []incoming) work {
+	w := work{m: m}
+	if snap := m.GetSnapshot(); !raft.IsEmptySnap(snap) {
+		n.last = snap.GetMetadata().GetIndex()
+	}
+	ents := m.GetEntries()
+	if len(ents) == 0 {
+		return w
+	}
+	n.last = ents[len(ents)-1].GetIndex()
+	w.slots = make([]slot, len(ents))
+	for i, e := range ents {
+		w.slots[i].entry = e
+		h, err := decodeHandle(e.GetData())
+		if err != nil || e.GetType() != pb.EntryNormal {
+			continue
+		}
+		s := &w.slots[i]
+		s.shared = new(atomic.Bool)
+		for _, i := range in {
+			if p, ok := i.payloads[h]; ok {
+				s.payload = p
+				w.bytes += len(p)
+				delete(i.payloads, h)
+				break
+			}
+		}
+		if s.payload == nil && h.proposer == n.id {
+			s.payload = n.staging.take(h.number)
+		}
+	}
+	n.window.stage(w.slots)
+	return w
+}
+
+// deliver hands the responses of finished storage work on.
 func (n *Node) deliver(responses []*pb.Message) {
 	for _, m := range responses {
 		if m.GetTo() == n.id {
-			n.inbox.push(m)
+			n.inbox.push(incoming{m: m})
+		} else {
+			n.peers.send(m)
 		}
 	}
 }

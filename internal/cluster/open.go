@@ -30,7 +30,7 @@ func (n *Node) openFiles() error {
 			return err
 		}
 	}
-	n.id = id.Raft
+	n.id, n.identity = id.Raft, id
 	n.numbers.Store(randomUint64() &^ 0xffffffff)
 	if n.hard, err = openHardState(fsys, n.dir, filepath.Join(n.dir, hardStateFile), fresh); err != nil {
 		return err
@@ -48,6 +48,18 @@ func (n *Node) openFiles() error {
 			"file", recovery.TornFile, "offset", recovery.TornOffset, "bytes", recovery.TornBytes)
 	}
 	if !fresh {
+		n.clusterID.Store(id.Cluster)
+		return nil
+	}
+	if n.cfg.Join || len(n.cfg.Initial) > 1 { // it belongs to no cluster until one takes it in
+		n.identity.Cluster = 0
+		if err := n.hard.init(0, 0); err != nil {
+			return err
+		}
+		if err := n.identity.save(fsys, n.dir); err != nil {
+			return fmt.Errorf("write identity: %w", err)
+		}
+		n.log.Info("made a new data folder", "dir", n.dir, "raft_id", id.Raft)
 		return nil
 	}
 	// The identity is the last step: a folder without one is made anew.
@@ -57,13 +69,15 @@ func (n *Node) openFiles() error {
 	if err := n.hard.init(firstTerm, firstIndex); err != nil {
 		return err
 	}
-	first := checkpoint{index: firstIndex, term: firstTerm, conf: &pb.ConfState{Voters: []uint64{n.id}}}
+	self := Member{ID: n.id, Name: n.cfg.Name, Address: n.cfg.Address}
+	first := checkpoint{index: firstIndex, term: firstTerm, group: alone(self, n.cfg.MaxFormat)}
 	if err := first.save(fsys, n.dir); err != nil {
 		return err
 	}
 	if err := id.save(fsys, n.dir); err != nil {
 		return fmt.Errorf("write identity: %w", err)
 	}
+	n.clusterID.Store(id.Cluster)
 	n.log.Info("made a new data folder", "dir", n.dir, "cluster_id", id.Cluster, "raft_id", id.Raft)
 	return nil
 }
@@ -127,30 +141,87 @@ func removeFiles(fsys vfs.FS, dir string, which func(name string) bool) error {
 // and fills the window with the entries after that.
 func (n *Node) replay() error {
 	committed, _ := n.hard.committed()
-	c, problems, err := newestCheckpoint(n.cfg.FS, n.dir, committed)
-	for _, p := range problems {
-		n.log.Warn("passed over a checkpoint", "error", p)
-	}
-	if err != nil {
+	return n.replayTo(committed)
+}
+
+// replayTo is replay with another idea of what is committed, not below the
+// persisted one.
+func (n *Node) replayTo(committed uint64) error {
+	if again, err := n.resume(); again || err != nil {
 		return err
+	}
+	var c checkpoint
+	if committed > 0 {
+		var problems []error
+		var err error
+		c, problems, err = newestCheckpoint(n.cfg.FS, n.dir, committed)
+		for _, p := range problems {
+			n.log.Warn("passed over a checkpoint", "error", p)
+		}
+		if err != nil {
+			return err
+		}
+	} else {
+		c.group = membership{conf: &pb.ConfState{}} // it waits for its cluster
 	}
 	if err := n.machine.Restore(c.index, c.state, n.segmentsUpTo(c.index)); err != nil {
 		return fmt.Errorf("restore checkpoint of entry %d: %w", c.index, err)
 	}
-	n.conf = c.conf
 	last := n.segments.LastIndex()
 	if last < committed && committed > firstIndex {
 		return fmt.Errorf("the log ends at entry %d, but %d was committed: entries are missing at its end; restore the data folder", last, committed)
 	}
-	n.applier = &applier{n: n, last: entryID{c.index, c.term}}
-	n.window = newWindow(n.hard.raft(), n.conf, entryID{c.index, c.term})
+	n.applier = &applier{n: n, group: c.group, last: entryID{c.index, c.term}}
+	n.window = newWindow(n.hard.raft(), c.group.conf, entryID{c.index, c.term})
+	n.members.Store(&c.group)
 	if last > c.index {
 		if err := n.replayEntries(c.index+1, committed); err != nil {
 			return err
 		}
 	}
+	n.window.conf = n.applier.group.conf
 	n.applied.Store(max(c.index, min(committed, last)))
 	return nil
+}
+
+// resume goes on with a snapshot whose installation was broken off after the log
+// had begun anew.
+func (n *Node) resume() (bool, error) {
+	name := filepath.Join(n.dir, installFile)
+	b, err := vfs.ReadFile(n.cfg.FS, name, maxCheckpoint)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	var job checkpoint
+	if err == nil {
+		job, err = decodeCheckpoint(b)
+	}
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", name, err)
+	}
+	found, err := listCheckpoints(n.cfg.FS, n.dir)
+	if err != nil {
+		return false, err
+	}
+	if len(found) > 0 && found[len(found)-1]+1 >= n.segments.FirstIndex() {
+		// It was broken off before the log was touched, or finished.
+		if err := n.cfg.FS.Remove(name); err != nil {
+			return false, err
+		}
+		return false, n.cfg.FS.SyncDir(n.dir)
+	}
+	if err := n.machine.Restore(0, nil, nil); err != nil {
+		return false, fmt.Errorf("restore nothing: %w", err)
+	}
+	n.applier = &applier{n: n, group: job.group, last: entryID{job.index, job.term}}
+	hard := n.hard.raft()
+	hard.Commit = new(job.index)
+	n.window = newWindow(hard, job.group.conf, entryID{job.index, job.term})
+	n.members.Store(&job.group)
+	n.installer.replaced = true
+	n.installing.Store(true)
+	n.installer.offer(job)
+	return true, nil
 }
 
 // segmentsUpTo returns the segments that begin at or before the entry.
@@ -194,7 +265,7 @@ func (n *Node) replayEntries(from, committed uint64) error {
 			continue
 		}
 		var payload []byte
-		if len(stored.Data) > 0 {
+		if HasPayload(stored) {
 			payload = append([]byte{}, stored.Payload...)
 		}
 		if err := n.applier.add(Entry{Index: next, Term: stored.Term, Payload: payload, At: at}); err != nil {
@@ -203,15 +274,27 @@ func (n *Node) replayEntries(from, committed uint64) error {
 		if err := n.applier.flush(); err != nil {
 			return err
 		}
+		if e.GetType() != pb.EntryNormal {
+			if err := n.applier.changeMembership(e, false); err != nil {
+				return err
+			}
+		}
 		n.window.reset(entryID{next, stored.Term})
 	}
 }
 
 func (n *Node) startRaft() error {
+	n.window.ask = func() { n.applies.push((*applier).makeSnapshot) }
+	n.last, _ = n.window.LastIndex()
+	n.term = n.hard.raft().GetTerm()
+	applied := n.applied.Load()
+	if n.installing.Load() {
+		applied = n.last
+	}
 	raw, err := raft.NewRawNode(&raft.Config{
-		ID: n.id, ElectionTick: 10, HeartbeatTick: 1,
-		Storage: n.window, Applied: n.applied.Load(), AsyncStorageWrites: true,
-		MaxSizePerMsg: 1 << 20, MaxCommittedSizePerReady: 64 << 10, MaxInflightMsgs: 256,
+		ID: n.id, ElectionTick: max(2, int(n.cfg.Election/n.cfg.Heartbeat)), HeartbeatTick: 1,
+		Storage: n.window, Applied: applied, AsyncStorageWrites: true,
+		MaxSizePerMsg: 1 << 20, MaxCommittedSizePerReady: 8 << 20, MaxInflightMsgs: 128,
 		CheckQuorum: true, PreVote: true, DisableProposalForwarding: true, StepDownOnRemoval: true,
 		Logger: raftLogger{n.log},
 	})
@@ -219,9 +302,8 @@ func (n *Node) startRaft() error {
 		return fmt.Errorf("start raft: %w", err)
 	}
 	n.raw = raw
-	if voters := n.conf.GetVoters(); len(voters) == 1 && voters[0] == n.id {
-		// There is nobody to wait for.
-		return n.raw.Campaign()
+	if group := n.group(); len(group.conf.GetVoters()) == 1 && group.isVoter(n.id) && !n.installing.Load() {
+		return n.raw.Campaign() // there is nobody to wait for
 	}
-	return fmt.Errorf("the group of this data folder has %d voters, this version runs groups of one", len(n.conf.GetVoters()))
+	return nil
 }

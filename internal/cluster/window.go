@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
@@ -9,10 +10,15 @@ import (
 	"kingbus/internal/segment"
 )
 
-// windowEntries is how many applied entries stay in the window for followers
-// that are a little behind. A slot costs some 200 bytes, so the window is
-// bounded by about 3 MiB beside what is not applied yet.
-const windowEntries = 16 << 10
+const (
+	// windowEntries is how many applied entries stay in the window for followers
+	// that are a little behind. A slot costs some 200 bytes, so the window is
+	// bounded by about 6 MiB beside what is not applied yet.
+	windowEntries = 16 << 10
+	// windowBytes is how much payload of entries on disk waits in memory to be
+	// applied; the rest is read back.
+	windowBytes = 32 << 20
+)
 
 // slot is one entry of the window: Raft's own entry (its Data is the handle),
 // where it lies on disk, and its payload until the entry is applied (nil when
@@ -21,21 +27,28 @@ type slot struct {
 	entry   *pb.Entry
 	at      segment.Location
 	payload []byte
+	shared  *atomic.Bool // see Entry.Shared
 }
 
 // window is the part of the log that the Raft library sees: handles, not
 // payloads, always answered from memory because Storage is called inside the
 // Raft loop. Entries below it exist on disk only. It implements raft.Storage.
 //
-// The loop goroutine reads it, the append goroutine adds to it after entries
-// have reached the disk, the apply goroutine takes payloads out and moves its
-// beginning.
+// The loop goroutine reads it and stages what is on its way to the disk, the
+// append goroutine adds to it after entries have reached the disk, the apply
+// goroutine takes payloads out and moves its beginning, and the senders take
+// payloads for the peers.
 type window struct {
-	mu    sync.Mutex
-	hard  *pb.HardState
-	conf  *pb.ConfState
-	prev  entryID // the entry before slots[0]; its term is kept for matching
-	slots []slot
+	mu       sync.Mutex
+	hard     *pb.HardState
+	conf     *pb.ConfState
+	prev     entryID // the entry before slots[0]; its term is kept for matching
+	slots    []slot
+	staged   map[uint64]slot // by index: given to the append goroutine, not on disk yet
+	stagedTo uint64          // the greatest index that was staged
+	bytes    int             // payload in slots
+	snapshot *pb.Snapshot    // for the peer that asked last; nil = none is made
+	ask      func()          // asks for one to be made
 }
 
 type entryID struct{ index, term uint64 }
@@ -43,7 +56,7 @@ type entryID struct{ index, term uint64 }
 var _ raft.Storage = (*window)(nil)
 
 func newWindow(hard *pb.HardState, conf *pb.ConfState, prev entryID) *window {
-	return &window{hard: hard, conf: conf, prev: prev}
+	return &window{hard: hard, conf: conf, prev: prev, staged: map[uint64]slot{}}
 }
 
 func (w *window) InitialState() (*pb.HardState, *pb.ConfState, error) {
@@ -52,6 +65,8 @@ func (w *window) InitialState() (*pb.HardState, *pb.ConfState, error) {
 	return w.hard, w.conf, nil
 }
 
+// Entries counts the payloads into maxSize: what Raft puts into one message is
+// bounded in bytes of the log.
 func (w *window) Entries(lo, hi, maxSize uint64) ([]*pb.Entry, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -66,6 +81,9 @@ func (w *window) Entries(lo, hi, maxSize uint64) ([]*pb.Entry, error) {
 	for i := lo; i < hi; i++ {
 		e := w.slots[i-w.prev.index-1].entry
 		size += uint64(len(e.GetData())) + 16
+		if h, err := decodeHandle(e.GetData()); err == nil {
+			size += uint64(h.length)
+		}
 		if len(ents) > 0 && size > maxSize {
 			break
 		}
@@ -102,14 +120,50 @@ func (w *window) FirstIndex() (uint64, error) {
 	return w.prev.index + 1, nil
 }
 
-// Snapshot names the beginning of the window. A group of one voter has nobody
-// to send it to.
+// Snapshot returns the snapshot that was made for this call, or has one made:
+// Raft asks again soon. Each is given out once, so that it is a new one, with
+// today's members in it.
 func (w *window) Snapshot() (*pb.Snapshot, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return &pb.Snapshot{Metadata: &pb.SnapshotMetadata{
-		Index: new(w.prev.index), Term: new(w.prev.term), ConfState: w.conf,
-	}}, nil
+	if s := w.snapshot; s != nil {
+		w.snapshot = nil
+		if s.GetMetadata().GetIndex() >= w.prev.index {
+			return s, nil
+		}
+	}
+	w.ask()
+	return nil, raft.ErrSnapshotTemporarilyUnavailable
+}
+
+// offer gives the snapshot that was asked for.
+func (w *window) offer(s *pb.Snapshot) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.snapshot = s
+}
+
+// dropSnapshot forgets one that was made before the membership changed: it does
+// not name the receiver.
+func (w *window) dropSnapshot() { w.offer(nil) }
+
+// stage makes slots known that are on their way to the disk, so that they can be
+// sent to the peers at the same time. What was staged behind their first one is
+// no longer part of the log.
+func (w *window) stage(slots []slot) {
+	if len(slots) == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := slots[0].entry.GetIndex(); i <= w.stagedTo; i++ {
+		delete(w.staged, i)
+	}
+	for _, s := range slots {
+		if w.stagedTo = s.entry.GetIndex(); s.payload != nil {
+			w.staged[w.stagedTo] = s
+		}
+	}
 }
 
 // append adds slots whose entries are on disk, replacing what they overwrite.
@@ -120,7 +174,21 @@ func (w *window) append(slots []slot) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	first := slots[0].entry.GetIndex()
+	for _, s := range w.slots[first-w.prev.index-1:] {
+		w.bytes -= len(s.payload)
+	}
 	w.slots = append(w.slots[:first-w.prev.index-1], slots...)
+	added := w.slots[first-w.prev.index-1:]
+	for i := range added {
+		s := &added[i]
+		if staged, ok := w.staged[s.entry.GetIndex()]; ok && staged.entry.GetTerm() == s.entry.GetTerm() {
+			delete(w.staged, s.entry.GetIndex())
+		}
+		if w.bytes += len(s.payload); w.bytes > windowBytes {
+			w.bytes -= len(s.payload)
+			s.payload = nil
+		}
+	}
 }
 
 // get returns the slot of entry i; ok is false when i is outside the window.
@@ -133,13 +201,34 @@ func (w *window) get(i uint64) (slot, bool) {
 	return w.slots[i-w.prev.index-1], true
 }
 
+// find returns the slot of an entry for a peer: on its way to the disk, or there.
+// The payload, if it is in memory, counts as shared from now on.
+func (w *window) find(id entryID) (slot, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s, ok := w.staged[id.index]
+	if ok && s.entry.GetTerm() != id.term {
+		ok = false
+	}
+	if !ok && id.index > w.prev.index && id.index <= w.last() {
+		s = w.slots[id.index-w.prev.index-1]
+		ok = s.entry.GetTerm() == id.term
+	}
+	if ok && s.payload != nil {
+		s.shared.Store(true)
+	}
+	return s, ok
+}
+
 // applied frees the payloads of entries up to i and moves the window on, so
 // that at most windowEntries applied entries stay in it.
 func (w *window) applied(from, i uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for n := max(from, w.prev.index+1); n <= i; n++ {
-		w.slots[n-w.prev.index-1].payload = nil
+		s := &w.slots[n-w.prev.index-1]
+		w.bytes -= len(s.payload)
+		s.payload = nil
 	}
 	// Cut only when half of the slots can go: each cut copies the rest.
 	if keep := i - min(i, windowEntries); keep > w.prev.index+windowEntries {
@@ -153,5 +242,5 @@ func (w *window) applied(from, i uint64) {
 func (w *window) reset(prev entryID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.prev, w.slots = prev, nil
+	w.prev, w.slots, w.bytes = prev, nil, 0
 }

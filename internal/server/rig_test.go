@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"kingbus/internal/binlog"
+	"kingbus/internal/cluster"
 	"kingbus/internal/keys"
 	"kingbus/internal/stream"
 	"kingbus/internal/vfs"
@@ -55,7 +56,7 @@ func newRig(t *testing.T, change ...func(*Config)) *rig {
 	if testing.Verbose() {
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
-	s, err := stream.Open(stream.Config{FS: vfs.NewMem(1), Dir: "data", SegmentBytes: 4 << 20, Tick: 10 * time.Millisecond})
+	s, err := stream.Open(stream.Config{FS: vfs.NewMem(1), Dir: "data", SegmentBytes: 4 << 20, Peering: cluster.Peering{Heartbeat: 10 * time.Millisecond}})
 	if err != nil {
 		t.Fatal(err)
 	}

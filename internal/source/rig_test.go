@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"kingbus/internal/binlog"
+	"kingbus/internal/cluster"
 	"kingbus/internal/mysqltest"
 	"kingbus/internal/stream"
 	"kingbus/internal/vfs"
@@ -56,7 +57,7 @@ func (w *testWriter) Write(p []byte) (int, error) {
 // openStream makes a stream in memory.
 func openStream(t testing.TB) *stream.Stream {
 	t.Helper()
-	st, err := stream.Open(stream.Config{FS: vfs.NewMem(1), Dir: "/kingbus", Log: testLog(t), Tick: 10 * time.Millisecond})
+	st, err := stream.Open(stream.Config{FS: vfs.NewMem(1), Dir: "/kingbus", Log: testLog(t), Peering: cluster.Peering{Heartbeat: 10 * time.Millisecond}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"kingbus/internal/binlog"
 	"kingbus/internal/binlogtest"
+	"kingbus/internal/cluster"
 	"kingbus/internal/gtid"
 	"kingbus/internal/vfs"
 )
@@ -164,7 +165,7 @@ func crashHistory(t *testing.T, seed uint64) {
 	ctx := context.Background()
 	fs := vfs.NewMem(seed)
 	f := feeder{rng: rng, s: makeScript(t, rng, 4, 300)}
-	cfg := Config{FS: fs, Dir: "data", SegmentBytes: 256 << 10, Tick: time.Millisecond}
+	cfg := Config{FS: fs, Dir: "data", SegmentBytes: 256 << 10, Peering: cluster.Peering{Heartbeat: time.Millisecond}}
 	var acknowledged Coordinates
 	for life := 0; ; life++ {
 		cfg.FS = fs

@@ -14,6 +14,7 @@ import (
 
 	"kingbus/internal/binlog"
 	"kingbus/internal/binlogtest"
+	"kingbus/internal/cluster"
 	"kingbus/internal/vfs"
 )
 
@@ -47,7 +48,7 @@ func TestGoldenFolder(t *testing.T) {
 		if err := os.RemoveAll(goldenFolder); err != nil {
 			t.Fatal(err)
 		}
-		w := &rig{t: t, want: map[string][]byte{}, w: goldenWriter(), cfg: Config{Dir: goldenFolder, SegmentBytes: 32 << 10, Tick: 10 * time.Millisecond}}
+		w := &rig{t: t, want: map[string][]byte{}, w: goldenWriter(), cfg: Config{Dir: goldenFolder, SegmentBytes: 32 << 10, Peering: cluster.Peering{Heartbeat: 10 * time.Millisecond}}}
 		w.open()
 		fillGolden(w)
 		if err := w.s.Close(); err != nil {
@@ -63,7 +64,7 @@ func TestGoldenFolder(t *testing.T) {
 	if err := os.CopyFS(dir, os.DirFS(goldenFolder)); err != nil {
 		t.Fatal(err)
 	}
-	s, err := Open(Config{Dir: dir, SegmentBytes: 32 << 10, Tick: 10 * time.Millisecond})
+	s, err := Open(Config{Dir: dir, SegmentBytes: 32 << 10, Peering: cluster.Peering{Heartbeat: 10 * time.Millisecond}})
 	if err != nil {
 		t.Fatal(err)
 	}

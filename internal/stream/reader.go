@@ -345,6 +345,7 @@ func (r *Reader) readDisk() (cluster.Entry, error) {
 	for {
 		stored, at, err := r.disk.Next()
 		if err != nil {
+			r.s.node.Damaged(err)
 			return cluster.Entry{}, readError(r.next, err)
 		}
 		if stored.Index < r.next {
@@ -354,7 +355,7 @@ func (r *Reader) readDisk() (cluster.Entry, error) {
 			return cluster.Entry{}, fmt.Errorf("read the log: found entry %d where %d should be", stored.Index, r.next)
 		}
 		e := cluster.Entry{Index: stored.Index, Term: stored.Term, At: at}
-		if len(stored.Data) == cluster.HandleSize {
+		if cluster.HasPayload(stored) {
 			e.Payload = stored.Payload
 		}
 		return e, nil
@@ -365,7 +366,7 @@ func (r *Reader) readDisk() (cluster.Entry, error) {
 // come between the look at the state and the reading.
 func readError(index uint64, err error) error {
 	switch {
-	case errors.Is(err, segment.ErrDropped):
+	case errors.Is(err, segment.ErrDropped), errors.Is(err, segment.ErrTruncated): // or the whole log was replaced
 		err = ErrPurgedAway
 	case errors.Is(err, segment.ErrClosed):
 		err = ErrClosed

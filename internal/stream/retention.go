@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -49,13 +50,44 @@ func (s *Stream) expired() string {
 	defer s.mu.RUnlock()
 	oldest := uint32(0)
 	if !s.cfg.Retention.Force {
-		for r := range s.readers {
-			if oldest == 0 || r.file < oldest {
-				oldest = r.file
+		oldest = s.neededLocked()
+		for _, extra := range s.node.PeerExtras(peerNeeds) {
+			var p peerTold
+			if err := json.Unmarshal(extra, &p); err == nil && p.Needs != 0 && (oldest == 0 || p.Needs < oldest) {
+				oldest = p.Needs
 			}
 		}
 	}
 	return s.cfg.Retention.oldestKept(s.state.files, oldest, s.cfg.Now())
+}
+
+// neededLocked returns the number of the oldest file that a reader of this node is
+// in, 0 if there is none.
+func (s *Stream) neededLocked() uint32 {
+	oldest := uint32(0)
+	for r := range s.readers {
+		if oldest == 0 || r.file < oldest {
+			oldest = r.file
+		}
+	}
+	return oldest
+}
+
+// peerNeeds is how long what a node said of its readers counts after it was last
+// heard from: they may come back to it.
+const peerNeeds = time.Minute
+
+// peerTold is what a node tells the others of its stream.
+type peerTold struct {
+	Needs uint32 `json:"needs"` // number of the oldest file that a reader is in
+}
+
+func (s *Stream) tellPeers() json.RawMessage {
+	s.mu.RLock()
+	needs := s.neededLocked()
+	s.mu.RUnlock()
+	b, _ := json.Marshal(peerTold{needs}) // cannot fail
+	return b
 }
 
 // oldestKept decides: needed is the number of the oldest file that a replica

@@ -46,10 +46,10 @@ type Config struct {
 	Log *slog.Logger
 	// Retention says what may be removed; the zero value keeps everything.
 	Retention Retention
-	// SegmentBytes, InFlight and Tick are the cluster's; 0 = its defaults.
+	// SegmentBytes, InFlight and Peering are the cluster's; 0 = its defaults.
 	SegmentBytes int64
 	InFlight     int
-	Tick         time.Duration
+	Peering      cluster.Peering
 	// TailBytes is how much of the newest log stays in memory; 0 = 16 MiB.
 	TailBytes int
 	// DiskReserve is the free space in bytes under which no more events are
@@ -141,6 +141,7 @@ type Stream struct {
 	readers map[*Reader]struct{}
 	waiters map[uint64]chan<- applied // by request
 	link    *Link                     // the one whose epoch is in force
+	review  *review                   // while a snapshot comes in
 	purged  []uint64                  // segments whose index files can go with them; the apply goroutine's
 	closed  bool
 
@@ -182,7 +183,7 @@ func Open(cfg Config) (*Stream, error) {
 	}
 	node, err := cluster.Open(cluster.Config{
 		FS: cfg.FS, Dir: cfg.Dir, Machine: machine{s}, Log: cfg.Log,
-		SegmentBytes: cfg.SegmentBytes, InFlight: cfg.InFlight, Tick: cfg.Tick,
+		SegmentBytes: cfg.SegmentBytes, InFlight: cfg.InFlight, Peering: cfg.Peering, Extra: s.tellPeers,
 	})
 	if err != nil {
 		return nil, err
@@ -205,6 +206,7 @@ func Open(cfg Config) (*Stream, error) {
 	s.stop = stop
 	s.group, ctx = errgroup.WithContext(ctx)
 	s.group.Go(func() error { return s.leadLoop(ctx) })
+	s.group.Go(func() error { return s.watchSpace(ctx) })
 	return s, nil
 }
 
@@ -338,6 +340,29 @@ func (s *Stream) Changed() <-chan struct{} {
 // Lead blocks until this node leads and has applied an entry of its own term.
 // The context that it returns ends when that is over.
 func (s *Stream) Lead(ctx context.Context) (context.Context, error) { return s.node.Lead(ctx) }
+
+// Cluster returns the node of the group that keeps the stream: for its members.
+func (s *Stream) Cluster() *cluster.Node { return s.node }
+
+// CatchUp waits until this node has everything that was committed when it was
+// called. It fails when ctx ends, which it does where no majority is to be had.
+func (s *Stream) CatchUp(ctx context.Context) error { return s.node.CatchUp(ctx) }
+
+// watchSpace tells the cluster whether this node's disk has room for events.
+func (s *Stream) watchSpace(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		if space, err := s.cfg.FS.Space(s.cfg.Dir); err == nil {
+			s.node.SetFull(space.Free < s.cfg.DiskReserve)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
 
 // Failed is closed when the store cannot go on; the process has to stop then.
 func (s *Stream) Failed() <-chan struct{} { return s.node.Failed() }

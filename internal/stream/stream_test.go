@@ -15,6 +15,7 @@ import (
 
 	"kingbus/internal/binlog"
 	"kingbus/internal/binlogtest"
+	"kingbus/internal/cluster"
 	"kingbus/internal/gtid"
 	"kingbus/internal/vfs"
 )
@@ -45,7 +46,7 @@ type rig struct {
 func newRig(t *testing.T, fs vfs.FS) *rig {
 	r := &rig{t: t, fs: fs, want: map[string][]byte{}}
 	r.w = binlogtest.Writer{UUID: testUUID, ServerID: 7, Time: 1700000000, Checksum: binlog.ChecksumCRC32}
-	r.cfg = Config{FS: fs, Dir: "data", SegmentBytes: 1 << 20, Tick: 10 * time.Millisecond}
+	r.cfg = Config{FS: fs, Dir: "data", SegmentBytes: 1 << 20, Peering: cluster.Peering{Heartbeat: 10 * time.Millisecond}}
 	if testing.Verbose() {
 		r.cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}

@@ -20,7 +20,7 @@ type tail struct {
 
 type tailEntry struct {
 	cluster.Entry
-	given *atomic.Bool // somebody got the payload; shared by the copies of a tailEntry
+	given *atomic.Bool // somebody got the payload, from here or from the cluster; shared by the copies of a tailEntry
 }
 
 // entryCost is what an entry costs beside its payload.
@@ -29,7 +29,9 @@ const entryCost = 80
 func (t *tail) add(e cluster.Entry) {
 	entry := tailEntry{Entry: e}
 	if c := cap(e.Payload); c >= runBuffer && c <= 2*runBuffer {
-		entry.given = new(atomic.Bool)
+		if entry.given = e.Shared; entry.given == nil {
+			entry.given = new(atomic.Bool)
+		}
 	}
 	t.entries = append(t.entries, entry)
 	t.bytes += len(e.Payload) + entryCost
@@ -45,6 +47,9 @@ func (t *tail) add(e cluster.Entry) {
 	}
 	t.entries = t.entries[n:]
 }
+
+// clear forgets all.
+func (t *tail) clear() { t.entries, t.bytes = nil, 0 }
 
 // get returns the entry of that index, if it is in memory. It may be called with
 // Stream.mu held for reading: add, which decides what is spare, holds it alone.
