@@ -2,7 +2,8 @@
 // the binlog bytes that belong to it, and served from where it was written.
 //
 // A folder holds segment files of consecutive entries, each named by the index of its first entry. The last one is active:
-// entries are appended to it. The others are sealed and never change, except that a cut of the tail may make one active again.
+// entries are appended to it. The others are sealed and never change, except that a cut of the tail may make one active again, and that
+// Repair puts back a record that the disk has lost.
 // The format is described in format.go and in docs/format/segment.md.
 //
 // # What is assumed
@@ -21,11 +22,12 @@
 // Appending is strictly write, sync, write, sync. Every record tells how far the file had been synced when it was written. A bad
 // record is a torn write, and is cut off together with all behind it, unless it is proved to have been synced: its index is at or
 // below [Options.Committed], or a valid record behind it says so, or its segment has a successor. Then it is damage, and
-// Open refuses with a [*DamageError]. What cannot be told apart: damage in the very last batch, above Committed. It is
-// cut off, and reported in [Recovery].
+// Open refuses with a [*DamageError], or cuts the log off there if [Options.CutDamage] says so. What cannot be told apart: damage
+// in the very last batch, above Committed. It is cut off, and reported in [Recovery].
 //
 // Sealed segments are not read by Open. Each segment names its predecessor, its length and its last term, so that a missing,
-// exchanged or shortened one is found without reading it. Damage within is found on reading, as a [*CorruptError].
+// exchanged or shortened one is found without reading it. Damage within is found on reading, as a [*CorruptError], and mended
+// by [Log.Repair] with the entry of another node.
 //
 // # Crash safety, operation by operation
 //
@@ -37,6 +39,11 @@
 //     is left, which is a valid log; bytes that were cut off are never followed by new ones.
 //   - Drop the head (DropBefore): oldest first, and the folder is synced after each. Crash: some segments come back, without a hole.
 //   - ResetTo: a plan (file "reset") is written durably, then carried out, then removed durably. Crash: Open carries it out again.
+//   - Repair: one write over a record that is damaged, or over its payload alone if the header is sound, and a sync. Torn: the record is
+//     still damaged, its neighbours are untouched, and it may be repaired again. To Open it is what it was before.
+//   - Cut off damage (CutDamage): the last segment to be kept is cut and synced, then those behind are removed, oldest first, and the
+//     folder is synced after each. Crash: the same damage is found at the same place, until the last one is removed. A damaged end
+//     of the last segment is one cut; after it only Committed tells that there was more.
 //   - Open: what a process that was killed left in the cache is made durable first (the folder's names, the last file), and the
 //     cache of the last file is dropped, so that nothing is built on what the disk does not have.
 //   - Full disk: what was written of the batch is cut off and the cut synced. The Log goes on when there is room.

@@ -21,19 +21,25 @@ var (
 	ErrNoSpace = errors.New("segment: the disk is full")
 )
 
-// DamageError tells that Open found entries missing or unreadable that had been safely on disk. Nothing was changed.
+// DamageError tells that Open found entries missing or unreadable that had been safely on disk. Nothing was changed, unless Cut is set.
 type DamageError struct {
 	File   string // path of the damaged or missing file
 	Offset int64  // where in it, in bytes
 	// FirstLost and LastLost are the indexes of the entries that cutting the log here would lose, as far as they are known.
 	FirstLost, LastLost uint64
 	Err                 error // what is wrong there
+	Cut                 bool  // the log was cut off, see Options.CutDamage; FirstLost is exact then
 }
 
 func (e *DamageError) Error() string {
 	lost := fmt.Sprintf("entries %d to %d", e.FirstLost, e.LastLost)
 	if e.LastLost <= e.FirstLost {
 		lost = fmt.Sprintf("entries from %d on", e.FirstLost)
+	}
+	if e.Cut {
+		return fmt.Sprintf("log damaged: %s at offset %d: %v; %s had been safely on disk and are lost, the log was cut off before them. "+
+			"Check the disk; this node must fetch them from the others before anybody counts on it again",
+			e.File, e.Offset, e.Err, lost)
 	}
 	return fmt.Sprintf("log damaged: %s at offset %d: %v; %s had been safely on disk and would be lost, so this is not the trace of a crash and nothing was changed. "+
 		"Check the disk, keep a copy of the folder, and let this node fetch its log from the others again, or restore the folder from a backup",
@@ -42,12 +48,14 @@ func (e *DamageError) Error() string {
 
 func (e *DamageError) Unwrap() error { return e.Err }
 
-// CorruptError tells that a Reader found bytes that are not what was written. They are never served. It is no use to retry.
+// CorruptError tells that a Reader found bytes that are not what was written. They are never served. It is no use to retry before
+// Repair has put the entry back, for which At is the place.
 type CorruptError struct {
-	File   string // path of the segment
-	Offset int64  // where its record begins, in bytes
-	Index  uint64 // the entry expected there; 0 if not known
-	Err    error  // what is wrong there
+	File   string   // path of the segment
+	Offset int64    // where its record begins, in bytes
+	At     Location // the same place
+	Index  uint64   // the entry expected there; 0 if not known
+	Err    error    // what is wrong there
 }
 
 func (e *CorruptError) Error() string {

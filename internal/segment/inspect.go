@@ -36,7 +36,7 @@ func Inspect(fs vfs.FS, dir string, fn func(Found) error) error {
 		}
 		if i > 0 && found[i-1].bad == nil {
 			var damage *DamageError
-			if err := checkChain(found[i-1:i+1], 0); errors.As(err, &damage) {
+			if _, err := checkChain(found[i-1:i+1], 0); errors.As(err, &damage) {
 				if err := fn(Found{File: damage.File, Offset: damage.Offset, Err: damage.Err}); err != nil {
 					return err
 				}
@@ -78,7 +78,7 @@ func inspectFile(fs vfs.FS, c *candidate, end int64, fn func(Found) error) (err 
 				return err
 			}
 			var ok bool
-			if r, off, ok, err = w.search(&c.Header, off+1, next); err != nil || !ok {
+			if r, off, ok, err = w.search(&c.Header, off+1, next, nil); err != nil || !ok {
 				return err
 			}
 			next, term = r.index, r.term

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,6 +40,14 @@ type Options struct {
 	// Committed is the commit index as the caller has persisted it. Entries up to it must be there, else Open reports damage; so it
 	// must never be persisted above the index up to which this log was synced. 0 means not known.
 	Committed uint64
+	// CutDamage lets Open keep the sound beginning of a damaged log: it cuts the log off at the damage, durably, and tells in
+	// Recovery.Damage what was lost, instead of failing with it. Where there is no beginning, or a newer kingbus wrote what is there,
+	// it fails as without.
+	//
+	// It is only for who has told nobody that the lost entries are here, or fetches them before it does so again: others may count
+	// on them. Open tells it once. Whoever dies between the cut and taking note finds a log that is sound (and hears of it
+	// at most by Committed), so take note, durably, before you open with it.
+	CutDamage bool
 	// Logger is told what was repaired. Nil means silence.
 	Logger *slog.Logger
 }
@@ -70,7 +79,7 @@ type Stats struct {
 	Seals        uint64
 }
 
-// Log is a log of entries in a folder. Append, Sync, TruncateAfter and ResetTo exclude one another; all methods may be called
+// Log is a log of entries in a folder. Append, Sync, TruncateAfter, ResetTo and Repair exclude one another; all methods may be called
 // from any goroutine.
 //
 // Locks, in the order in which they are taken: dropMu, writeMu, mu. Nobody syncs or writes while holding mu.
@@ -80,7 +89,7 @@ type Log struct {
 	opt  Options
 	lock io.Closer
 
-	dropMu sync.Mutex // DropBefore, ResetTo: who removes at the head
+	dropMu sync.Mutex // DropBefore, ResetTo: who removes at the head; Repair: who needs what is there
 	doomed []string   // dropped files that could not be removed yet, oldest first
 
 	writeMu sync.Mutex // whoever writes
@@ -177,6 +186,25 @@ func (l *Log) Stats() Stats {
 		st.OpenFiles++
 	}
 	return st
+}
+
+// BytesAfter tells about how many bytes of records lie behind entry index, for displays of progress: the segment that holds it counts
+// in proportion, as if its entries were of one size.
+func (l *Log) BytesAfter(index uint64) (n int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range slices.Backward(l.segs) {
+		size := s.end - headerSize
+		if index < s.First {
+			n += size
+			continue
+		}
+		if index < s.last {
+			n += int64(float64(size) * float64(s.last-index) / float64(s.last-s.First+1))
+		}
+		break
+	}
+	return n
 }
 
 // Close releases the folder. It syncs nothing: what Sync did not confirm may be lost, as after a crash. It reports an error if

@@ -24,11 +24,13 @@ type Recovery struct {
 	Removed string
 	// Reset is set if a ResetTo that a crash had broken off was finished.
 	Reset bool
+	// Damage tells what was lost by Options.CutDamage; nil: nothing.
+	Damage *DamageError
 }
 
 // Open opens the log in dir, which is made if it is missing, and locks it for this process (else the error wraps vfs.ErrLocked).
 // What a crash has left is cleaned up and reported. Damage gives a *DamageError, a format of a newer version wraps ErrVersion: then
-// nothing was changed.
+// nothing was changed. See Options.CutDamage for the other way to deal with damage.
 func Open(fs vfs.FS, dir string, opt Options) (_ *Log, rec Recovery, err error) {
 	if opt.SegmentBytes == 0 {
 		opt.SegmentBytes = defaultSegmentBytes
@@ -63,8 +65,12 @@ func Open(fs vfs.FS, dir string, opt Options) (_ *Log, rec Recovery, err error) 
 			return nil, rec, err
 		}
 	}
-	if l.last < opt.Committed {
-		return nil, rec, &DamageError{File: l.tail.name, Offset: l.tail.end, FirstLost: l.last + 1, LastLost: opt.Committed, Err: errEnd}
+	if l.last < opt.Committed && rec.Damage == nil {
+		damage := &DamageError{File: l.tail.name, Offset: l.tail.end, FirstLost: l.last + 1, LastLost: opt.Committed, Err: errEnd}
+		if !opt.CutDamage {
+			return nil, rec, damage
+		}
+		l.report(&rec, damage)
 	}
 	rec.First, rec.Last = l.segs[0].First, l.last
 	return l, rec, nil
@@ -126,7 +132,8 @@ func (l *Log) load(rec *Recovery) error {
 		l.begin(s, f)
 		return nil
 	}
-	if err := checkChain(found, l.opt.Committed); err != nil {
+	found, behind, damage, err := l.keep(found)
+	if err != nil {
 		return err
 	}
 	for i, c := range found {
@@ -138,11 +145,12 @@ func (l *Log) load(rec *Recovery) error {
 		l.segs = append(l.segs, s)
 	}
 	l.tail = l.segs[len(l.segs)-1]
-	return l.recover(rec)
+	return l.recover(rec, damage, behind)
 }
 
-// recover scans the last segment, and cuts off a torn write.
-func (l *Log) recover(rec *Recovery) error {
+// recover scans the last segment, and cuts off a torn write. If there is damage behind it, this segment once had a successor; it is cut
+// off from here on then, with the segments behind.
+func (l *Log) recover(rec *Recovery, damage *DamageError, behind []candidate) error {
 	s := l.tail
 	f, err := l.fs.OpenWrite(s.name)
 	if err != nil {
@@ -164,6 +172,9 @@ func (l *Log) recover(rec *Recovery) error {
 	s.end, s.last = sc.end, sc.last
 	l.last, l.lastTerm = sc.last, sc.term
 	l.synced, l.zeroed = sc.end, size
+	if damage != nil {
+		return l.cutDamage(rec, damage, sc, behind)
+	}
 	if sc.bad == nil {
 		return nil
 	}
@@ -172,7 +183,11 @@ func (l *Log) recover(rec *Recovery) error {
 		return err
 	}
 	if synced || sc.last < l.opt.Committed || errors.Is(sc.bad, errOrder) {
-		return &DamageError{File: s.name, Offset: sc.end, FirstLost: sc.last + 1, LastLost: max(seen, l.opt.Committed), Err: sc.bad}
+		damage = &DamageError{File: s.name, Offset: sc.end, FirstLost: sc.last + 1, LastLost: max(seen, l.opt.Committed), Err: sc.bad}
+		if !l.opt.CutDamage {
+			return damage
+		}
+		return l.cutDamage(rec, damage, sc, nil)
 	}
 	rec.TornFile, rec.TornOffset, rec.TornBytes, rec.TornErr = s.name, sc.end, size-sc.end, sc.bad
 	l.opt.Logger.Warn("log: cut off a torn write at the end, which was never confirmed", "file", s.name, "offset", sc.end, "bytes", size-sc.end, "found", sc.bad)
@@ -284,39 +299,52 @@ func (c *candidate) read(fs vfs.FS) (err error) {
 // and nothing can have been in it. Its predecessor, or being the first of all, shows where the log goes on.
 func (l *Log) unborn(found []candidate) bool {
 	c := found[len(found)-1]
-	if c.bad == nil || !c.bare || errors.Is(c.bad, ErrVersion) || errors.Is(c.bad, errFlags) || l.opt.Committed >= c.first {
+	if c.bad == nil || !c.bare || c.newer() || l.opt.Committed >= c.first {
 		return false
 	}
 	return len(found) > 1 || c.first == 1
 }
 
-// checkChain finds segments that are missing, exchanged, shortened or unreadable.
-func checkChain(found []candidate, committed uint64) error {
+// newer tells whether a newer kingbus wrote this: then it is not damage.
+func (c *candidate) newer() bool { return errors.Is(c.bad, ErrVersion) || errors.Is(c.bad, errFlags) }
+
+// checkChain finds segments that are missing, exchanged, shortened or unreadable. sound is how many, from the first on, are
+// beyond doubt as far as headers tell.
+func checkChain(found []candidate, committed uint64) (sound int, err error) {
 	lastLost := max(committed, found[len(found)-1].first)
 	for i := range found {
 		c := &found[i]
-		if errors.Is(c.bad, ErrVersion) || errors.Is(c.bad, errFlags) {
-			return fmt.Errorf("%s: %w", c.name, c.bad)
+		if c.newer() {
+			return i, fmt.Errorf("%s: %w", c.name, c.bad)
 		}
 		if c.bad != nil {
-			return &DamageError{File: c.name, FirstLost: c.first, LastLost: lastLost, Err: c.bad}
+			return i, &DamageError{File: c.name, FirstLost: c.first, LastLost: lastLost, Err: c.bad}
 		}
 		if i == 0 {
 			continue
 		}
 		prev := &found[i-1]
 		damage := &DamageError{File: prev.name, FirstLost: prev.first, LastLost: lastLost}
+		sound := i
 		switch {
 		case c.PrevFirst > prev.First: // c.PrevFirst is not in the folder
 			damage.File, damage.FirstLost, damage.Err = fileName(filepath.Dir(c.name), c.PrevFirst), c.PrevFirst, errMissing
 		case c.PrevFirst < prev.First || c.PrevUse != prev.Use || c.PrevTerm < prev.PrevTerm:
 			damage.Err = errChain
+			if !disowned(found[i:]) { // either of the two may be the wrong one
+				sound--
+			}
 		case c.PrevEnd < headerSize || c.PrevEnd > prev.size:
 			damage.Offset, damage.Err = prev.size, fmt.Errorf("%w: it has %d bytes, and had %d", errShort, prev.size, c.PrevEnd)
 		default:
 			continue
 		}
-		return damage
+		return sound, damage
 	}
-	return nil
+	return len(found), nil
+}
+
+// disowned tells whether the next segment, too, says that the first of these is not the one that belongs there.
+func disowned(found []candidate) bool {
+	return len(found) > 1 && found[1].bad == nil && found[1].PrevFirst == found[0].First && found[1].PrevUse != found[0].Use
 }

@@ -106,7 +106,8 @@ func (r *Reader) Close() error {
 
 // Next returns the next entry, whose slices are valid until the next call, and where it is. Every checksum has been verified.
 //
-// io.EOF means that nothing more was written yet: call it again later. A mismatch is a *CorruptError, and stays one.
+// io.EOF means that nothing more was written yet: call it again later. A mismatch is a *CorruptError, and stays one until Repair has
+// put the entry back: every call after one reads the disk again. What was read ahead before a Repair may give it once more.
 // ErrTruncated, ErrDropped and ErrClosed are final.
 func (r *Reader) Next() (Entry, Location, error) {
 	for {
@@ -287,10 +288,10 @@ func (r *Reader) explain(err error) error {
 	if r.cuts != r.l.cuts.Load() {
 		return nil
 	}
-	r.buf, r.base = r.buf[:0], r.off
+	r.buf, r.base = r.buf[:0], r.off // the next try reads the disk, which may have been repaired
 	for _, bad := range []error{errZero, errRecord, errRecordSum, errFlags, errPayloadSum, errShort, errOrder} {
 		if errors.Is(err, bad) {
-			return &CorruptError{File: r.seg.name, Offset: r.off, Index: r.next, Err: err}
+			return &CorruptError{File: r.seg.name, Offset: r.off, At: Location{Segment: r.seg.First, Offset: r.off}, Index: r.next, Err: err}
 		}
 	}
 	return fmt.Errorf("read log %s at offset %d: %w", r.seg.name, r.off, err)
@@ -348,4 +349,33 @@ func (l *Log) seek(index uint64) (Location, error) {
 			return loc, nil
 		}
 	}
+}
+
+// Term returns the term of the entry index, which may be FirstIndex-1: see Prev. Errors are those of Seek, and like it Term walks
+// the record headers of a segment, at most.
+func (l *Log) Term(index uint64) (uint64, error) {
+	for {
+		term, err := l.term(index)
+		if err != ErrTruncated {
+			return term, err
+		}
+	}
+}
+
+func (l *Log) term(index uint64) (uint64, error) {
+	l.mu.Lock()
+	last, lastTerm, closed := l.last, l.lastTerm, l.closed
+	l.mu.Unlock()
+	switch {
+	case closed:
+		return 0, ErrClosed
+	case index == last:
+		return lastTerm, nil
+	case index < last:
+		_, term, err := l.endOf(index)
+		if err != io.EOF {
+			return term, err
+		} // cut off meanwhile
+	}
+	return 0, fmt.Errorf("term of entry %d: %w: the log ends before it", index, ErrRange)
 }

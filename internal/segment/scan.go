@@ -164,8 +164,9 @@ func (w *window) scan(h *Header) (scanned, error) {
 	return s, nil
 }
 
-// search looks byte by byte for a record header behind off that holds an entry from index on; ok: there is one at found.
-func (w *window) search(h *Header, off int64, index uint64) (r record, found int64, ok bool, err error) {
+// search looks byte by byte for a record header from off on that holds an entry from index on; ok: there is one at found. One that has
+// only the fault also counts too; nil: none does.
+func (w *window) search(h *Header, off int64, index uint64, also error) (r record, found int64, ok bool, err error) {
 	most := index + uint64(w.size)/recordHeader // no more entries fit
 	for off+recordHeader <= w.size {
 		b, err := w.at(off, int(min(windowSize, w.size-off)))
@@ -181,7 +182,7 @@ func (w *window) search(h *Header, off int64, index uint64) (r record, found int
 				continue
 			}
 			r, err := w.header(h, at)
-			if err == nil {
+			if err == nil || err == also {
 				return r, at, true, nil
 			}
 			if !isBad(err) {
@@ -199,7 +200,7 @@ func (w *window) search(h *Header, off int64, index uint64) (r record, found int
 // proof looks behind a bad record at off for records that tell that it had been synced. last is the highest index seen.
 func (w *window) proof(h *Header, off int64, index uint64) (synced bool, last uint64, err error) {
 	for at := off + 1; ; {
-		r, found, ok, err := w.search(h, at, index)
+		r, found, ok, err := w.search(h, at, index, nil)
 		if err != nil || !ok {
 			return synced, last, err
 		}

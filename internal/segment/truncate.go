@@ -84,6 +84,10 @@ func (l *Log) publishCut(index uint64, end int64, term uint64) ([]*segment, erro
 // endOf finds where the entry index ends, in the segment that would hold the next one, and its term.
 func (l *Log) endOf(index uint64) (end int64, term uint64, err error) {
 	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return 0, 0, ErrClosed
+	}
 	i := l.findLocked(index + 1)
 	if i < 0 {
 		l.mu.Unlock()
