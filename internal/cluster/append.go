@@ -168,6 +168,9 @@ func (w *writer) flush(works []work) error {
 		}
 	}
 	if len(w.batch) > 0 {
+		if w.n.cfg.Pause != nil {
+			w.n.cfg.Pause()
+		}
 		at, err := w.n.segments.Append(w.batch)
 		if err != nil {
 			return fmt.Errorf("append entries: %w", err)

@@ -26,13 +26,14 @@ type reply struct {
 	Error   string   `json:"error,omitempty"`
 	Code    string   `json:"code,omitempty"` // of an error that callers tell apart
 	Digests []Digest `json:"digests,omitempty"`
-	Entry   uint64   `json:"entry,omitempty"`
+	Entry   uint64   `json:"entry,omitempty"` // the last that is digested
+	First   uint64   `json:"first,omitempty"` // of the log
 }
 
 // Errors that cross the wire, by their codes.
 var coded = map[string]error{
 	"no-leader": ErrNoLeader, "no-member": ErrNoMember, "name-taken": ErrNameTaken, "behind": ErrBehind,
-	"other-cluster": ErrOtherCluster, "last-voter": errLastVoter, "unsafe": ErrUnsafe,
+	"gone": errGone, "other-cluster": ErrOtherCluster, "last-voter": ErrLastVoter, "format": ErrFormat, "unsafe": ErrUnsafe,
 }
 
 // remoteError is an error of another node.
@@ -86,7 +87,7 @@ func (n *Node) answer(ctx context.Context, q question) (reply, error) {
 		return reply{}, n.transfer(ctx, q.Name)
 	case "digest":
 		digests, last, err := n.digests(ctx, q.From, q.To)
-		return reply{Digests: digests, Entry: last}, err
+		return reply{Digests: digests, Entry: last, First: n.segments.FirstIndex()}, err
 	}
 	return reply{}, fmt.Errorf("node %s does not know how to %q: it runs an older kingbus", n.cfg.Name, q.Do)
 }
@@ -116,7 +117,7 @@ func (n *Node) askNode(ctx context.Context, m Member, q question) (reply, error)
 		return reply{}, fmt.Errorf("node %s: %w", m, errors.Join(err, ctx.Err()))
 	}
 	if answer.Error != "" {
-		return reply{}, &remoteError{answer.Error, coded[answer.Code]}
+		return answer, &remoteError{answer.Error, coded[answer.Code]}
 	}
 	return answer, nil
 }

@@ -75,6 +75,11 @@ type Config struct {
 	SegmentBytes int64
 	// InFlight bounds the bytes proposed and not yet applied; 0 = 16 MiB.
 	InFlight int
+	// Window is how many applied entries stay in memory for peers that are behind;
+	// those further behind get a snapshot. 0 = 16,384.
+	Window int
+	// Pause is called before entries are written: a slow disk, in tests.
+	Pause func()
 	Peering
 	// Extra returns what all other nodes are told twice a second, as JSON; see
 	// PeerExtras. It must not block.
@@ -155,27 +160,32 @@ type Node struct {
 	raw  *raft.RawNode // touched by the loop only
 	term uint64        // as the role was told; the loop's
 	last uint64        // last entry in Raft's log; the loop's
+	// snapshots are those that peers were sent and have not acknowledged, by their
+	// Raft ids; the loop's.
+	snapshots map[uint64]sentSnapshot
 
-	members    atomic.Pointer[membership]
-	segments   *segment.Log
-	hard       *hardState
-	window     *window
-	staging    *staging
-	intake     intake
-	leadership *leadership
-	contact    atomic.Pointer[contact]
-	saver      *saver
-	machine    StateMachine
-	applier    *applier
-	installer  *installer
-	installing atomic.Bool // a snapshot is not whole yet
-	peers      *peers
-	repairer   *repairer
-	reads      reads
-	changes    changes
-	changing   sync.Mutex // held by who proposes a change of the membership
-	matches    atomic.Pointer[map[uint64]uint64]
-	full       atomic.Bool
+	members     atomic.Pointer[membership]
+	segments    *segment.Log
+	hard        *hardState
+	window      *window
+	staging     *staging
+	intake      intake
+	leadership  *leadership
+	contact     atomic.Pointer[contact]
+	contactMu   sync.Mutex
+	contactWake chan struct{} // closed when contact changes; nil while nobody waits
+	saver       *saver
+	machine     StateMachine
+	applier     *applier
+	installer   *installer
+	installing  atomic.Bool // a snapshot is not whole yet
+	peers       *peers
+	repairer    *repairer
+	reads       reads
+	changes     changes
+	changing    chan struct{} // holds a token while somebody proposes a change of the membership
+	matches     atomic.Pointer[map[uint64]uint64]
+	full        atomic.Bool
 
 	inbox     *queue[incoming] // to the loop
 	calls     *queue[func()]   // to the loop
@@ -242,7 +252,7 @@ func newNode(cfg Config) *Node {
 		inbox: newQueue[incoming](), calls: newQueue[func()](), appends: newQueue[work](),
 		applies: newQueue[func(*applier) error](), proposals: newQueue[proposal](),
 		reads: reads{waiters: map[uint64]chan<- uint64{}}, changes: changes{waiters: map[uint64]chan<- error{}},
-		loopEnded: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{}),
+		snapshots: map[uint64]sentSnapshot{}, changing: make(chan struct{}, 1), loopEnded: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{}),
 	}
 	n.saver, n.installer, n.repairer, n.peers = newSaver(n), newInstaller(n), newRepairer(n), newPeers(n)
 	return n
@@ -430,12 +440,10 @@ func (n *Node) Err() error {
 }
 
 // Close stops the node and waits for its goroutines. What was proposed and not
-// yet committed may or may not be in the log afterwards.
+// yet committed may or may not be in the log afterwards. A leader should HandOver
+// before.
 func (n *Node) Close() error {
 	n.closeOnce.Do(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), n.cfg.Election)
-		_ = n.handOver(ctx) // else the others elect somebody, which takes longer
-		cancel()
 		n.stop()
 		<-n.stopped
 		n.closeErr = errors.Join(n.Err(), n.closeFiles())

@@ -55,7 +55,11 @@ func (n *Node) found(ctx context.Context) error {
 			n.log.Info(text)
 		}
 	}
-	if !founder {
+	switch {
+	case len(initial) > 0 && !founder:
+		say(fmt.Sprintf("waiting for node %s, which begins the cluster when all initial members are up; if there is a cluster already, `kingbus node add %s %s` on a member takes this node in", initial[0].Name, n.cfg.Name, n.cfg.Address))
+		return nil
+	case !founder:
 		say(fmt.Sprintf("this data folder belongs to no cluster yet: waiting to be taken in (`kingbus node add %s %s` on a member does it)", n.cfg.Name, n.cfg.Address))
 		return nil
 	}

@@ -18,6 +18,8 @@ type Folder struct {
 	Term, Vote  uint64
 	Committed   uint64 // the commit index as it was persisted
 	Checkpoints []FolderCheckpoint
+	// Installing: the node was fetching its log from others, and has only a part.
+	Installing bool
 	// LogDir is where the segments are.
 	LogDir string
 	// Problems are what cannot be read or is damaged, with the file's path in
@@ -30,7 +32,7 @@ type FolderCheckpoint struct {
 	File        string
 	Size        int64 // bytes
 	Index, Term uint64
-	Voters      []uint64
+	Members     []Member
 	State       []byte // as the state machine encoded it
 }
 
@@ -49,6 +51,7 @@ func Inspect(fsys vfs.FS, dir string) (Folder, error) {
 		if name == identityFile || name == hardStateFile || name == "log" {
 			known++
 		}
+		found.Installing = found.Installing || name == installFile
 	}
 	if known == 0 {
 		return Folder{}, fmt.Errorf("%s is no data folder of kingbus: it has neither %q nor %q nor %q in it", dir, identityFile, hardStateFile, "log")
@@ -92,7 +95,7 @@ func Inspect(fsys vfs.FS, dir string) (Folder, error) {
 			continue
 		}
 		found.Checkpoints = append(found.Checkpoints, FolderCheckpoint{
-			File: name, Size: int64(len(b)), Index: c.index, Term: c.term, Voters: c.group.conf.GetVoters(), State: c.state,
+			File: name, Size: int64(len(b)), Index: c.index, Term: c.term, Members: c.group.members, State: c.state,
 		})
 	}
 	return found, nil

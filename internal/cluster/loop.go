@@ -62,6 +62,7 @@ func (n *Node) loop(ctx context.Context) error {
 				if err := n.raw.Step(i.m); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) && !errors.Is(err, raft.ErrProposalDropped) {
 					return fmt.Errorf("raft step %v: %w", i.m.GetType(), err)
 				}
+				n.noteInstalled(i.m)
 			}
 		case <-n.proposals.ready:
 			for _, p := range n.proposals.drain() {
@@ -116,6 +117,38 @@ func (n *Node) check(m *pb.Message) error {
 	return nil
 }
 
+// noteInstalled tells Raft that a peer has a snapshot. It finds out by itself only
+// if its log still has what follows, which may not be so when that took long: then
+// the peer needs another one.
+func (n *Node) noteInstalled(m *pb.Message) {
+	if m.GetType() != pb.MsgAppResp || m.GetReject() {
+		return
+	}
+	if s, sent := n.snapshots[m.GetFrom()]; sent && m.GetIndex() >= s.index {
+		delete(n.snapshots, m.GetFrom())
+		n.raw.ReportSnapshot(m.GetFrom(), raft.SnapshotFinish)
+	}
+}
+
+// sentSnapshot is one that a peer was sent and has not acknowledged.
+type sentSnapshot struct {
+	index uint64
+	at    time.Time
+}
+
+// checkSnapshots, in the loop, looks after peers from which Raft waits for the
+// acknowledgement of a snapshot, without sending them anything: either message may
+// be lost. Who does not install one by his own words is asked again.
+func (n *Node) checkSnapshots() {
+	for id, s := range n.snapshots {
+		r, heard := n.peers.heardFrom(id)
+		if heard && r.Installing == nil && r.at.Sub(s.at) > peerSilence {
+			delete(n.snapshots, id)
+			n.raw.ReportSnapshot(id, raft.SnapshotFailure)
+		}
+	}
+}
+
 // handleReady passes on what Raft wants done. in are the messages since the last
 // time: payloads of theirs that Raft did not take into its log are let go.
 func (n *Node) handleReady(in []incoming) {
@@ -140,6 +173,9 @@ func (n *Node) handleReady(in []incoming) {
 			case raft.LocalApplyThread:
 				n.applies.push(func(a *applier) error { return a.applyMessage(m) })
 			default:
+				if m.GetType() == pb.MsgSnap {
+					n.snapshots[m.GetTo()] = sentSnapshot{m.GetSnapshot().GetMetadata().GetIndex(), time.Now()}
+				}
 				n.peers.send(m)
 			}
 		}
@@ -157,7 +193,13 @@ func (n *Node) observeRole() {
 	}
 	n.term = st.GetTerm()
 	if old := n.contact.Load(); old == nil || old.leader != st.Lead {
+		n.contactMu.Lock()
 		n.contact.Store(&contact{leader: st.Lead, since: time.Now()})
+		if n.contactWake != nil {
+			close(n.contactWake)
+			n.contactWake = nil
+		}
+		n.contactMu.Unlock()
 		n.log.Debug("who leads has changed", "leader", st.Lead, "term", n.term, "role", st.RaftState.String())
 	}
 	n.leadership.observe(leads, n.term)

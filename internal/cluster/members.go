@@ -1,17 +1,21 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
+
+	"kingbus/internal/peer"
 )
 
 var (
@@ -109,10 +113,7 @@ func (n *Node) Members() []MemberStatus {
 		out = append(out, s)
 	}
 	slices.SortFunc(out, func(a, b MemberStatus) int {
-		if a.Name < b.Name {
-			return -1
-		}
-		return 1
+		return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
 	})
 	return out
 }
@@ -190,8 +191,12 @@ func (n *Node) throughLeader(ctx context.Context, q question) error {
 
 // propose proposes a change of one member and waits until it is applied.
 func (n *Node) propose(ctx context.Context, kind pb.ConfChangeType, c change) error {
-	n.changing.Lock() // Raft takes one at a time
-	defer n.changing.Unlock()
+	select {
+	case n.changing <- struct{}{}: // Raft takes one at a time
+		defer func() { <-n.changing }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	lead := n.Leading()
 	if lead == nil {
 		return ErrNoLeader
@@ -228,6 +233,10 @@ func (n *Node) add(ctx context.Context, name, address string) error {
 		return fmt.Errorf("node %s listens for no peers: start it with --node-name and --peer-listen first", n.cfg.Name)
 	}
 	h, err := n.probe(ctx, address)
+	var refusal *peer.Refusal
+	if errors.As(err, &refusal) && refusal.Code == refusedCluster {
+		return fmt.Errorf("node %s at %s: %w; to take it in, empty its data folder first", name, address, ErrOtherCluster)
+	}
 	if err != nil {
 		return err
 	}
@@ -235,8 +244,6 @@ func (n *Node) add(ctx context.Context, name, address string) error {
 	switch old, is := group.byName(name); {
 	case h.Name != name:
 		return fmt.Errorf("the node at %s calls itself %q, not %q: check the address, or its --node-name", address, h.Name, name)
-	case h.Cluster != 0 && h.Cluster != n.clusterID.Load():
-		return fmt.Errorf("node %s at %s: %w; to take it in, empty its data folder first", name, address, ErrOtherCluster)
 	case is && old.ID == h.From:
 		return nil // it is here
 	case is:
@@ -294,7 +301,7 @@ func (n *Node) remove(ctx context.Context, name string) error {
 		}
 		switch {
 		case left == 0:
-			return errLastVoter
+			return ErrLastVoter
 		case up <= left/2:
 			return fmt.Errorf("of the %d voters left only %d are up: %w", left, up, ErrUnsafe)
 		}
@@ -324,21 +331,38 @@ func (n *Node) transferTo(ctx context.Context, m Member) error {
 	if m.ID == n.id {
 		return nil
 	}
-	lead := n.Leading()
-	if lead == nil {
+	if n.Leading() == nil {
 		return ErrNoLeader
 	}
 	n.call(func() { n.raw.TransferLeader(m.ID) })
 	timeout := time.NewTimer(2 * n.cfg.Election)
 	defer timeout.Stop()
-	select {
-	case <-lead.Done():
-		return nil
-	case <-timeout.C:
-		return fmt.Errorf("node %s did not take over within %s: it is down or behind; this node leads on", m.Name, 2*n.cfg.Election)
-	case <-ctx.Done():
-		return ctx.Err()
+	// Not before the other one leads: it may need this node's vote to do so.
+	for {
+		changed := n.leaderChanged()
+		if leader := n.Leader(); leader != 0 && leader != n.id {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-timeout.C:
+			return fmt.Errorf("node %s did not take over within %s: it is down or behind", m.Name, 2*n.cfg.Election)
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-n.stopped:
+			return ErrClosed
+		}
 	}
+}
+
+// leaderChanged returns a channel that is closed when Leader says something else.
+func (n *Node) leaderChanged() <-chan struct{} {
+	n.contactMu.Lock()
+	defer n.contactMu.Unlock()
+	if n.contactWake == nil {
+		n.contactWake = make(chan struct{})
+	}
+	return n.contactWake
 }
 
 // handOver makes the voter the leader that has most of the log. It does nothing
@@ -402,6 +426,7 @@ func (n *Node) noteMatches() {
 			for id, pr := range st.Progress {
 				acked[id] = pr.Match
 			}
+			n.checkSnapshots()
 		}
 	})
 	n.peers.had(acked)
@@ -421,7 +446,7 @@ func (n *Node) tendMembers(ctx context.Context) error {
 			continue
 		}
 		format = min(format, r.MaxFormat)
-		if r.Name == m.Name && r.Address == m.Address || r.Name == "" {
+		if r.Name == m.Name && r.Address == m.Address || r.Name == "" || r.Address == "" {
 			continue
 		}
 		now := Member{ID: m.ID, Name: r.Name, Address: r.Address}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -59,8 +60,8 @@ var (
 	ErrNoMember = errors.New("no node of the cluster has that name")
 	// ErrNameTaken is returned for a name that another member has.
 	ErrNameTaken = errors.New("another node of the cluster has that name")
-	// errLastVoter is returned for a change that would leave nobody who votes.
-	errLastVoter = errors.New("it is the only voter: add another node before it goes")
+	// ErrLastVoter is returned for a change that would leave nobody who votes.
+	ErrLastVoter = errors.New("it is the only voter: add another node before it goes")
 )
 
 // alone returns the membership of a group of one.
@@ -76,15 +77,7 @@ func founded(members []Member, format uint16) membership {
 	return g
 }
 
-func byID(a, b Member) int {
-	if a.ID < b.ID {
-		return -1
-	}
-	if a.ID > b.ID {
-		return 1
-	}
-	return 0
-}
+func byID(a, b Member) int { return cmp.Compare(a.ID, b.ID) }
 
 func (g membership) find(match func(Member) bool) (Member, bool) {
 	if i := slices.IndexFunc(g.members, match); i >= 0 {
@@ -122,7 +115,7 @@ func (g membership) apply(cc *pb.ConfChangeV2, c change) (membership, error) {
 	switch single.GetType() {
 	case pb.ConfChangeAddLearnerNode:
 		if is || g.wasRemoved(id) {
-			return g, fmt.Errorf("Raft id %d is or was a member: %w", id, errKnownID)
+			return g, fmt.Errorf("node %d is or was a member: %w", id, errKnownID)
 		}
 	case pb.ConfChangeAddNode:
 		if !is {
@@ -134,7 +127,7 @@ func (g membership) apply(cc *pb.ConfChangeV2, c change) (membership, error) {
 			return g, ErrNoMember
 		}
 		if g.isVoter(id) && len(g.conf.GetVoters()) == 1 {
-			return g, errLastVoter
+			return g, ErrLastVoter
 		}
 		m = old
 	case pb.ConfChangeUpdateNode:

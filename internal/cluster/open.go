@@ -284,6 +284,9 @@ func (n *Node) replayEntries(from, committed uint64) error {
 }
 
 func (n *Node) startRaft() error {
+	if n.cfg.Window > 0 {
+		n.window.keep = uint64(n.cfg.Window)
+	}
 	n.window.ask = func() { n.applies.push((*applier).makeSnapshot) }
 	n.last, _ = n.window.LastIndex()
 	n.term = n.hard.raft().GetTerm()

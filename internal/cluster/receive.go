@@ -29,6 +29,9 @@ func (p *peers) readControl(c *peer.Conn, h peer.Hello) error {
 		if len(b) == 0 {
 			return errors.New("an empty frame")
 		}
+		if p.n.group().wasRemoved(h.From) {
+			return ErrRemoved // it hears so when it calls again
+		}
 		switch b[0] {
 		case frameReport:
 			var r report

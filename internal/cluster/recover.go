@@ -15,8 +15,10 @@ type RecoverPlan struct {
 	RaftID                  uint64
 	Members                 []Member // of the old cluster
 	// Committed is up to where this node knew the log to be committed, Last its last
-	// entry. What other nodes acknowledged behind Last is lost.
-	Committed, Last uint64
+	// entry, of term LastTerm. What other nodes acknowledged behind Last is lost. Of
+	// several survivors the one has most that has the highest LastTerm, and of those
+	// the highest Last.
+	Committed, Last, LastTerm uint64
 }
 
 // Recover makes the folder of a stopped node that of a new cluster with this node
@@ -62,7 +64,7 @@ func Recover(cfg Config, confirm func(RecoverPlan) bool) (done bool, err error) 
 	old := n.applier.group
 	plan := RecoverPlan{
 		ClusterID: id.Cluster, NewClusterID: randomUint64() | 1, RaftID: id.Raft,
-		Members: slices.Clone(old.members), Committed: committed, Last: last,
+		Members: slices.Clone(old.members), Committed: committed, Last: last, LastTerm: n.applier.last.term,
 	}
 	if !confirm(plan) {
 		return false, nil

@@ -43,8 +43,7 @@ type sender struct {
 	stop          context.CancelFunc
 
 	mu     sync.Mutex
-	cut    context.CancelFunc // ends the present connections; nil = none
-	broken error              // why the last one ended or could not be made
+	broken error // why the last one ended or could not be made
 }
 
 func newSender(p *peers, to Member) *sender {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // Digest is one of a run of log entries: the same on every node, however its
@@ -26,8 +28,23 @@ const (
 // digests reads entries from…to, verifies their checksums and returns digests of
 // runs of digestEntries, counted from from; last is the entry up to which it came.
 func (n *Node) digests(ctx context.Context, from, to uint64) ([]Digest, uint64, error) {
-	if first := n.segments.FirstIndex(); from < first || to > n.applied.Load() || from > to {
-		return nil, 0, fmt.Errorf("entries %d to %d are not all here: this node has %d to %d", from, to, first, n.applied.Load())
+	first := n.segments.FirstIndex()
+	if from < first {
+		return nil, 0, fmt.Errorf("entry %d: %w: the log of this node begins with %d", from, errGone, first)
+	}
+	if from > to {
+		return nil, 0, fmt.Errorf("entries %d to %d are none", from, to)
+	}
+	for { // a node that has just started may apply what is committed only now
+		changed := n.appliedChanged()
+		if n.applied.Load() >= to {
+			break
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, 0, fmt.Errorf("entry %d is not applied here: this node is at %d: %w", to, n.applied.Load(), ctx.Err())
+		}
 	}
 	at, err := n.segments.Seek(from)
 	if err != nil {
@@ -74,6 +91,9 @@ func (n *Node) digests(ctx context.Context, from, to uint64) ([]Digest, uint64, 
 	}
 	return out, out[len(out)-1].To, nil
 }
+
+// errGone: entries were purged.
+var errGone = errors.New("it was purged")
 
 // Difference is what Verify finds.
 type Difference struct {
@@ -124,13 +144,27 @@ func (n *Node) Verify(ctx context.Context, step func(entry, last uint64)) (Verif
 	v.From, v.To = from, last
 	for next := from; next <= last; {
 		own, to, err := n.digests(ctx, next, last)
+		if errors.Is(err, errGone) { // purged meanwhile
+			next = n.segments.FirstIndex()
+			continue
+		}
+		if err != nil && ctx.Err() == nil {
+			v.Differences = append(v.Differences, Difference{Node: n.cfg.Name, From: next, To: last, Error: err.Error()})
+			return v, nil
+		}
 		if err != nil {
 			return v, err
 		}
+		purged, lost := uint64(0), []uint64(nil)
 		for _, m := range others {
 			answer, err := n.askNode(ctx, m.Member, question{Do: "digest", From: next, To: to})
+			if errors.Is(err, errGone) && answer.First > next {
+				purged = max(purged, answer.First)
+				continue
+			}
 			if err != nil {
-				v.Differences = append(v.Differences, Difference{Node: m.Name, From: next, To: to, Error: err.Error()})
+				v.Differences = append(v.Differences, Difference{Node: m.Name, From: next, To: last, Error: err.Error()})
+				lost = append(lost, m.ID) // nothing more is asked of it
 				continue
 			}
 			for i, d := range own {
@@ -138,6 +172,11 @@ func (n *Node) Verify(ctx context.Context, step func(entry, last uint64)) (Verif
 					v.Differences = append(v.Differences, Difference{Node: m.Name, From: d.From, To: d.To, Error: "its entries are not those of this node"})
 				}
 			}
+		}
+		others = slices.DeleteFunc(others, func(m other) bool { return slices.Contains(lost, m.ID) })
+		if purged != 0 { // begin behind it, all together
+			next = purged
+			continue
 		}
 		next = to + 1
 		step(to, last)

@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// windowEntries is how many applied entries stay in the window for followers
-	// that are a little behind. A slot costs some 200 bytes, so the window is
-	// bounded by about 6 MiB beside what is not applied yet.
+	// windowEntries is how many applied entries stay in the window at least, for
+	// followers that are a little behind; at most it is twice as many. A slot costs
+	// some 200 bytes.
 	windowEntries = 16 << 10
 	// windowBytes is how much payload of entries on disk waits in memory to be
 	// applied; the rest is read back.
@@ -42,6 +42,7 @@ type window struct {
 	mu       sync.Mutex
 	hard     *pb.HardState
 	conf     *pb.ConfState
+	keep     uint64  // applied entries that stay
 	prev     entryID // the entry before slots[0]; its term is kept for matching
 	slots    []slot
 	staged   map[uint64]slot // by index: given to the append goroutine, not on disk yet
@@ -56,7 +57,7 @@ type entryID struct{ index, term uint64 }
 var _ raft.Storage = (*window)(nil)
 
 func newWindow(hard *pb.HardState, conf *pb.ConfState, prev entryID) *window {
-	return &window{hard: hard, conf: conf, prev: prev, staged: map[uint64]slot{}}
+	return &window{hard: hard, conf: conf, prev: prev, staged: map[uint64]slot{}, keep: windowEntries}
 }
 
 func (w *window) InitialState() (*pb.HardState, *pb.ConfState, error) {
@@ -231,7 +232,7 @@ func (w *window) applied(from, i uint64) {
 		s.payload = nil
 	}
 	// Cut only when half of the slots can go: each cut copies the rest.
-	if keep := i - min(i, windowEntries); keep > w.prev.index+windowEntries {
+	if keep := i - min(i, w.keep); keep > w.prev.index+w.keep {
 		n := keep - w.prev.index
 		w.prev = entryID{index: keep, term: w.slots[n-1].entry.GetTerm()}
 		w.slots = append([]slot(nil), w.slots[n:]...)

@@ -46,9 +46,11 @@ type Config struct {
 	Log *slog.Logger
 	// Retention says what may be removed; the zero value keeps everything.
 	Retention Retention
-	// SegmentBytes, InFlight and Peering are the cluster's; 0 = its defaults.
+	// SegmentBytes, InFlight, Window, Pause and Peering are the cluster's; 0 = its defaults.
 	SegmentBytes int64
 	InFlight     int
+	Window       int
+	Pause        func()
 	Peering      cluster.Peering
 	// TailBytes is how much of the newest log stays in memory; 0 = 16 MiB.
 	TailBytes int
@@ -179,11 +181,14 @@ func Open(cfg Config) (*Stream, error) {
 	s.tail.limit, s.tail.spare = cfg.TailBytes, &s.spare
 	s.index.load = s.loadBlock
 	if err := cfg.FS.MkdirAll(s.indexDir()); err != nil {
+		if l := cfg.Peering.Listener; l != nil {
+			err = errors.Join(err, l.Close())
+		}
 		return nil, fmt.Errorf("make index folder: %w", err)
 	}
 	node, err := cluster.Open(cluster.Config{
 		FS: cfg.FS, Dir: cfg.Dir, Machine: machine{s}, Log: cfg.Log,
-		SegmentBytes: cfg.SegmentBytes, InFlight: cfg.InFlight, Peering: cfg.Peering, Extra: s.tellPeers,
+		SegmentBytes: cfg.SegmentBytes, InFlight: cfg.InFlight, Window: cfg.Window, Pause: cfg.Pause, Peering: cfg.Peering, Extra: s.tellPeers,
 	})
 	if err != nil {
 		return nil, err
@@ -215,7 +220,7 @@ func (s *Stream) indexDir() string { return filepath.Join(s.cfg.Dir, "index") }
 // leadLoop does what a leader owes the stream beside the link: its identity, and
 // retention.
 func (s *Stream) leadLoop(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		lead, err := s.node.Lead(ctx)
 		if err != nil {
 			return nil // closing, or failed: Failed tells
@@ -236,6 +241,7 @@ func (s *Stream) leadLoop(ctx context.Context) error {
 			}
 		}
 	}
+	return nil
 }
 
 // makeIdentity proposes an identity if there is none yet. When two leaders do,
@@ -373,6 +379,7 @@ func (s *Stream) Err() error { return s.node.Err() }
 // Close stops the stream and its node. Readers have to be closed before by their
 // owners; those that are not get ErrClosed, and are reported.
 func (s *Stream) Close() error {
+	_ = s.node.HandOver(context.Background()) // if it fails the others elect somebody, which takes longer
 	s.mu.Lock()
 	again := s.closed
 	s.closed = true
