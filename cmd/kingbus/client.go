@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -30,11 +32,42 @@ func newClient(address string) *client {
 	}}}
 }
 
+// answerError is an error that the node has answered with.
+type answerError struct {
+	code int // HTTP status
+	text string
+}
+
+func (e *answerError) Error() string { return e.text }
+
+// answered tells whether an error is an answer with one of the HTTP statuses.
+func answered(err error, codes ...int) bool {
+	var e *answerError
+	return errors.As(err, &e) && slices.Contains(codes, e.code)
+}
+
 // get sends a request. Anything but 200 is an error.
 func (c *client) get(ctx context.Context, path string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.address+path, nil)
+	return c.do(ctx, http.MethodGet, path, nil)
+}
+
+// do sends a request with a body, if it is not nil, as JSON. Anything but 200 and
+// 204 is an error.
+func (c *client) do(ctx context.Context, method, path string, body any) (*http.Response, error) {
+	var text io.Reader = http.NoBody
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		text = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+c.address+path, text)
 	if err != nil {
 		return nil, err
+	}
+	if method != http.MethodGet {
+		req.Header.Set("Content-Type", "application/json") // the API demands it, with or without a body
 	}
 	resp, err := c.http.Do(req)
 	if errors.Is(err, syscall.ECONNREFUSED) {
@@ -43,37 +76,57 @@ func (c *client) get(ctx context.Context, path string) (*http.Response, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask the node at %s: %w", c.address, errors.Unwrap(err))
 	}
-	if resp.StatusCode == http.StatusOK {
+	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusNoContent {
 		return resp, nil
 	}
 	defer resp.Body.Close()
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	var failure admin.Failure
 	if json.Unmarshal(b, &failure) == nil && failure.Error != "" {
-		return nil, errors.New(failure.Error)
+		return nil, &answerError{resp.StatusCode, failure.Error}
 	}
 	return nil, fmt.Errorf("the node at %s answers %s: %.200s", c.address, resp.Status, strings.TrimSpace(string(b)))
+}
+
+// change asks for a change of the cluster.
+func (c *client) change(ctx context.Context, method, path string, body any) error {
+	resp, err := c.do(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
 }
 
 // maxStatus bounds what is read of a status.
 const maxStatus = 256 << 20
 
 // status returns the node's status, and the text it came in.
-func (c *client) status(ctx context.Context) (admin.Status, []byte, error) {
+func (c *client) status(ctx context.Context) (st admin.Status, text []byte, err error) {
+	text, err = c.read(ctx, "/api/v1/status", &st)
+	return st, text, err
+}
+
+// cluster returns the node's view of its cluster, and the text it came in.
+func (c *client) cluster(ctx context.Context) (group admin.Cluster, text []byte, err error) {
+	text, err = c.read(ctx, "/api/v1/cluster", &group)
+	return group, text, err
+}
+
+// read fetches JSON into v, and returns its text.
+func (c *client) read(ctx context.Context, path string, v any) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	resp, err := c.get(ctx, "/api/v1/status")
+	resp, err := c.get(ctx, path)
 	if err != nil {
-		return admin.Status{}, nil, err
+		return nil, err
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxStatus))
 	if err != nil {
-		return admin.Status{}, nil, fmt.Errorf("read the answer of %s: %w", c.address, err)
+		return nil, fmt.Errorf("read the answer of %s: %w", c.address, err)
 	}
-	var st admin.Status
-	if err := json.Unmarshal(b, &st); err != nil {
-		return admin.Status{}, nil, fmt.Errorf("what answers at %s is not kingbus: %w", c.address, err)
+	if err := json.Unmarshal(b, v); err != nil {
+		return nil, fmt.Errorf("what answers at %s is not kingbus: %w", c.address, err)
 	}
-	return st, b, nil
+	return b, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"kingbus/internal/admin"
+	"kingbus/internal/cluster"
 	"kingbus/internal/stream"
 	"kingbus/internal/vfs"
 )
@@ -80,7 +82,11 @@ func exportFolder(ctx context.Context, dir, file string, w io.Writer) error {
 	if _, err := os.Stat(filepath.Join(dir, "node")); err != nil {
 		return fmt.Errorf("%s is no data folder of kingbus", dir)
 	}
-	s, err := stream.Open(stream.Config{Dir: dir})
+	// Its cluster is not to hear of it: only what it knows to be committed is wanted.
+	alone := cluster.Peering{Dial: func(context.Context, string, string) (net.Conn, error) {
+		return nil, errors.New("the folder is only read")
+	}}
+	s, err := stream.Open(stream.Config{Dir: dir, Peering: alone})
 	if errors.Is(err, vfs.ErrLocked) {
 		return fmt.Errorf("kingbus runs on the data folder %s: leave --data-dir away to fetch the file from it", dir)
 	}

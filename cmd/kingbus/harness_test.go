@@ -77,10 +77,19 @@ type result struct {
 // call runs kingbus to its end.
 func call(t *testing.T, env []string, args ...string) result {
 	t.Helper()
+	return callWith(t, nil, env, args...)
+}
+
+// callWith is call with a standard input; nil = none.
+func callWith(t *testing.T, stdin *os.File, env []string, args ...string) result {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := kingbus(ctx, args...)
 	cmd.Env = append(cmd.Env, env...)
+	if stdin != nil {
+		cmd.Stdin = stdin
+	}
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
@@ -160,10 +169,25 @@ func (d *daemon) stop() int {
 	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		d.t.Fatal(err)
 	}
+	return d.wait()
+}
+
+// kill takes the process away.
+func (d *daemon) kill() {
+	d.t.Helper()
+	if err := d.cmd.Process.Kill(); err != nil {
+		d.t.Fatal(err)
+	}
+	d.wait()
+}
+
+// wait returns the exit code when the process has ended.
+func (d *daemon) wait() int {
+	d.t.Helper()
 	select {
 	case <-d.exited:
 	case <-time.After(patience):
-		d.t.Fatalf("kingbus does not stop:\n%s", d.log.String())
+		d.t.Fatalf("kingbus does not end:\n%s", d.log.String())
 	}
 	return d.cmd.ProcessState.ExitCode()
 }

@@ -66,6 +66,7 @@ type segmentSum struct {
 	size            int64
 	created         time.Time
 	first, last     uint64
+	term            uint64 // of last
 	entries, dead   int
 	events, checked int
 	bytes           int64 // of events
@@ -89,7 +90,14 @@ func (in *inspection) run(fsys vfs.FS) error {
 		in.damaged("%v", p)
 	}
 	in.printf("data folder   %s, format %d", in.dir, f.Format)
-	in.printf("node          cluster %d, raft id %d", f.ClusterID, f.RaftID)
+	if f.ClusterID == 0 {
+		in.printf("node          no cluster yet, raft id %d", f.RaftID)
+	} else {
+		in.printf("node          cluster %d, raft id %d", f.ClusterID, f.RaftID)
+	}
+	if f.Installing {
+		in.printf("              it was fetching its log from other nodes, and has only a part of it; the next start goes on with that")
+	}
 	in.printf("hard state    term %d, vote %d, committed entry %d", f.Term, f.Vote, f.Committed)
 	in.checkpoints()
 	if err := in.index(fsys); err != nil {
@@ -103,9 +111,22 @@ func (in *inspection) run(fsys vfs.FS) error {
 	return nil
 }
 
+// partial tells whether the folder is not meant to have everything: it waits for
+// its cluster, or for what it fetches from others.
+func (in *inspection) partial() bool {
+	return in.folder.Installing || in.folder.RaftID != 0 && in.folder.ClusterID == 0
+}
+
 func (in *inspection) checkpoints() {
 	for _, c := range in.folder.Checkpoints {
 		in.printf("checkpoint    %s: entry %d of term %d, %s", filepath.Base(c.File), c.Index, c.Term, bytesText(uint64(c.Size)))
+		for _, m := range c.Members {
+			who := memberText(m)
+			if m.Name != "" {
+				who += fmt.Sprintf(", raft id %d", m.ID)
+			}
+			in.printf("              member %s, %s", who, map[bool]string{true: "learner", false: "voter"}[m.Learner])
+		}
 		s, err := stream.DescribeState(c.State)
 		switch {
 		case err != nil:
@@ -118,7 +139,7 @@ func (in *inspection) checkpoints() {
 			in.printf("              purged %s", setText(s.Purged))
 		}
 	}
-	if len(in.folder.Checkpoints) == 0 {
+	if len(in.folder.Checkpoints) == 0 && !in.partial() {
 		in.damaged("%s: there is no checkpoint that can be used", in.dir)
 	}
 }
@@ -187,7 +208,7 @@ func (in *inspection) entry(f segment.Found) {
 		in.damaged("%s at offset %d: entry %d: %v", f.File, f.Offset, e.Index, err)
 	}
 	for _, s := range []*segmentSum{&in.segment, &in.total} {
-		s.last = e.Index
+		s.last, s.term = e.Index, e.Term
 		s.entries++
 		s.events += d.Events
 		s.checked += d.Checked
@@ -227,11 +248,14 @@ func (in *inspection) endSegment() {
 
 func (in *inspection) verdict() {
 	t := in.total
-	if t.last < in.folder.Committed && (t.entries > 0 || in.folder.Committed > 1) {
+	if t.last < in.folder.Committed && !in.partial() && (t.entries > 0 || in.folder.Committed > 1) {
 		in.damaged("%s: the log ends with entry %d, but entry %d was committed: entries are missing", in.folder.LogDir, t.last, in.folder.Committed)
 	}
 	if in.torn != nil {
 		in.printf("torn write    %s at offset %d: %v. Nothing behind it was acknowledged; a crash leaves that, or a node that is writing. The next start cuts it off", in.torn.File, in.torn.Offset, in.torn.Err)
+	}
+	if t.entries > 0 {
+		in.printf("last entry    term %d, entry %d", t.term, t.last)
 	}
 	in.printf("total         %d entries, %d events in %s; the CRC32 of %d events was checked", t.entries, t.events, bytesText(uint64(t.bytes)), t.checked)
 	if len(in.damage) == 0 {

@@ -15,11 +15,12 @@ import (
 
 // Exit codes, as `kingbus --help` documents them.
 const (
-	exitFailed = 1 // it could not be done
-	exitUsage  = 2 // wrong arguments or settings
-	exitStore  = 3 // the store failed while it ran
-	exitDamage = 4 // inspect found damage
-	exitKilled = 5 // the stop took too long and was enforced
+	exitFailed  = 1 // it could not be done
+	exitUsage   = 2 // wrong arguments or settings
+	exitStore   = 3 // the store failed while it ran
+	exitDamage  = 4 // inspect or verify found damage
+	exitKilled  = 5 // the stop took too long and was enforced
+	exitRefused = 6 // the cluster does not take this node
 )
 
 const exitCodes = `Exit codes:
@@ -27,8 +28,10 @@ const exitCodes = `Exit codes:
   1  it could not be done; the message says why
   2  wrong arguments or settings
   3  the store failed while kingbus ran (disk full of errors, failed sync …); look at the disk before you start it again
-  4  inspect found damage
-  5  the stop took longer than --shutdown-timeout and was enforced`
+  4  inspect found damage, or verify a difference
+  5  the stop took longer than --shutdown-timeout and was enforced
+  6  the cluster does not take this node with the data folder or the version that it has: it was removed, lost what
+     it had acknowledged, or is too old; starting it again does not help`
 
 // exitError carries the exit code of a command that ran.
 type exitError struct {
@@ -39,10 +42,12 @@ type exitError struct {
 func (e *exitError) Error() string { return e.err.Error() }
 func (e *exitError) Unwrap() error { return e.err }
 
-// withCode gives an error an exit code; nil stays nil.
+// withCode gives an error an exit code; one that has a code keeps it, nil stays
+// nil.
 func withCode(code int, err error) error {
-	if err == nil {
-		return nil
+	var has *exitError
+	if err == nil || errors.As(err, &has) {
+		return err
 	}
 	return &exitError{code, err}
 }
@@ -52,12 +57,13 @@ var errLogged = errors.New("see the log")
 
 // process is what a command has of its process.
 type process struct {
+	stdin          io.Reader
 	stdout, stderr io.Writer
 	environ        []string
 }
 
 func main() {
-	os.Exit(run(context.Background(), os.Args[1:], process{os.Stdout, os.Stderr, os.Environ()}))
+	os.Exit(run(context.Background(), os.Args[1:], process{os.Stdin, os.Stdout, os.Stderr, os.Environ()}))
 }
 
 // run executes a command line and returns the exit code.
@@ -103,6 +109,6 @@ serves it to replicas, mysqlbinlog and CDC clients, as a source does.
 		}
 		return fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())
 	})
-	root.AddCommand(serveCommand(p), statusCommand(p), exportCommand(p), inspectCommand(p), versionCommand(p))
+	root.AddCommand(serveCommand(p), statusCommand(p), nodeCommand(p), verifyCommand(p), exportCommand(p), inspectCommand(p), recoverCommand(p), versionCommand(p))
 	return root
 }

@@ -17,6 +17,7 @@ import (
 	"kingbus/internal/admin"
 	"kingbus/internal/config"
 	"kingbus/internal/keys"
+	"kingbus/internal/peer"
 	"kingbus/internal/server"
 	"kingbus/internal/source"
 	"kingbus/internal/stream"
@@ -29,17 +30,19 @@ import (
 // Order of start, and why:
 //
 //  1. stream: takes the lock of the data folder and replays; without it there is
-//     nothing to do
-//  2. sockets: both are bound before anything is said to anybody, so that an
-//     address in use is found before the source hears of us
+//     nothing to do. The socket for peers comes just before it, since it is the
+//     stream's, which speaks with them as soon as it is open
+//  2. sockets: both are bound before anything is said to replicas and the source,
+//     so that an address in use is found before these hear of us
 //  3. server: replicas are served from what is stored, whatever the source does
 //  4. source: the link, which may take for ever to come up
 //  5. admin: reports on all of the others
 //
-// The stop goes the other way round: nobody asks a node that is going away how
-// it is; the source is left before the server, so that replicas can still get
-// the last of what came in; the server tells replicas to come back (EOF); the
-// stream closes last, with nobody left who uses it.
+// The stop goes the other way round: leadership is given away first, while all of
+// this still runs; nobody asks a node that is going away how it is; the source is
+// left before the server, so that replicas can still get the last of what came in;
+// the server tells replicas to come back (EOF); the stream closes last, with
+// nobody left who uses it.
 type node struct {
 	cfg     *config.Config
 	log     *slog.Logger
@@ -47,6 +50,7 @@ type node struct {
 
 	start0   source.Start // of the settings, checked
 	tls      *tls.Config  // towards the source
+	peerTLS  *tls.Config  // among nodes; nil = in clear
 	verifier wire.Verifier
 
 	stream *stream.Stream
@@ -79,6 +83,11 @@ func newNode(cfg *config.Config, log *slog.Logger) (*node, error) {
 	if cfg.Source.TLS == wire.TLSVerifyCA && cfg.Source.TLSFiles.CA == "" {
 		return nil, withCode(exitUsage, errors.New("--source-tls=verify-ca needs --source-tls-ca FILE"))
 	}
+	if files := cfg.Peers.TLS; files.Cert != "" {
+		if n.peerTLS, err = peer.LoadTLS(files.Cert, files.Key, files.CA); err != nil {
+			return nil, withCode(exitUsage, err)
+		}
+	}
 	if cfg.Replica.User != "" {
 		// The native form is for replicas before 5.7.23 and MariaDB, which know
 		// nothing else. It stays in memory.
@@ -93,7 +102,7 @@ func newNode(cfg *config.Config, log *slog.Logger) (*node, error) {
 // error.
 func (n *node) start(ctx context.Context) error {
 	var err error
-	for _, step := range []func(context.Context) error{n.openStream, n.listen, n.startServer, n.startSource, n.startAdmin} {
+	for _, step := range []func(context.Context) error{n.openStream, n.watchLeader, n.listen, n.startServer, n.startSource, n.startAdmin, n.handOverFirst} {
 		if err = step(ctx); err != nil {
 			return withCode(exitFailed, err)
 		}
@@ -105,8 +114,12 @@ func (n *node) start(ctx context.Context) error {
 }
 
 func (n *node) openStream(context.Context) error {
+	peering, err := n.peering()
+	if err != nil {
+		return err
+	}
 	s, err := stream.Open(stream.Config{
-		Dir: n.cfg.DataDir, Log: n.log,
+		Dir: n.cfg.DataDir, Log: n.log, Peering: peering,
 		Retention:   stream.Retention{Bytes: n.cfg.Retain.Size, Age: n.cfg.Retain.Age, Force: n.cfg.Retain.Force},
 		DiskReserve: n.cfg.DiskReserve,
 	})
@@ -123,6 +136,15 @@ func (n *node) openStream(context.Context) error {
 		}
 		return nil
 	}})
+	if n.cfg.Peers.Listen != "" {
+		return nil
+	}
+	if members := len(s.Cluster().Members()); members > 1 {
+		return fmt.Errorf("the data folder %s belongs to a cluster of %d nodes, which cannot reach this one: give --peer-listen HOST:PORT", n.cfg.DataDir, members)
+	}
+	if s.Status().Node.ClusterID == 0 {
+		return fmt.Errorf("the data folder %s waits for a cluster to take it in, but none can reach it: give --peer-listen HOST:PORT, or use an empty folder", n.cfg.DataDir)
+	}
 	return nil
 }
 
@@ -253,7 +275,7 @@ func isLoopback(host string) bool {
 func (n *node) startAdmin(context.Context) error {
 	var err error
 	n.admin, err = admin.New(admin.Config{
-		Status: n.status, Exporter: n.stream, Log: n.log.With("part", "admin"),
+		Status: n.status, Exporter: n.stream, Group: n.stream.Cluster(), Log: n.log.With("part", "admin"),
 		Version: versionText(), GoVersion: runtime.Version(),
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"kingbus/internal/admin"
+	"kingbus/internal/source"
 	"kingbus/internal/stream"
 	"kingbus/internal/vfs"
 )
@@ -12,6 +13,7 @@ import (
 // status collects what the parts say, for the admin server.
 func (n *node) status() admin.Status {
 	st := n.stream.Status()
+	group := n.clusterStatus()
 	out := admin.Status{
 		Started: n.started.UTC(),
 		Node: admin.Node{
@@ -23,7 +25,8 @@ func (n *node) status() admin.Status {
 			LastEvent: fromUnix(st.LastEventTime), Files: st.Files, Followed: st.Followed,
 		},
 		Disk:     admin.Disk{Dir: n.cfg.DataDir, Used: st.Node.Bytes, Segments: st.Node.Segments, Reserve: n.cfg.DiskReserve},
-		Source:   n.sourceStatus(st),
+		Cluster:  group,
+		Source:   n.sourceStatus(st, group),
 		Replicas: n.server.Replicas(),
 	}
 	for _, f := range st.Files {
@@ -42,10 +45,62 @@ func (n *node) status() admin.Status {
 	if err := n.stream.Err(); err != nil {
 		out.Reasons = append(out.Reasons, fmt.Sprintf("the store has failed: %v", err))
 	}
+	if reason := notReady(group); reason != "" {
+		out.Reasons = append(out.Reasons, reason)
+	}
 	return out
 }
 
-func (n *node) sourceStatus(st stream.Status) admin.Source {
+// clusterStatus is this node's view of its cluster.
+func (n *node) clusterStatus() admin.Cluster {
+	node := n.stream.Cluster()
+	st := node.Status()
+	out := admin.Cluster{
+		ID: st.ClusterID, Name: n.cfg.Peers.Name, Address: st.Address, Role: admin.RoleWaiting, LeaderID: st.LeaderID,
+		Format: st.Format, Installing: st.Installing, Damaged: st.Damaged, Members: node.Members(),
+	}
+	if out.ID != 0 && out.Installing != nil { // who is taken in learns only at the end that it is a member
+		out.Role = admin.RoleLearner
+	}
+	for i, m := range out.Members {
+		switch {
+		case m.Self && m.Leader:
+			out.Role = admin.RoleLeader
+		case m.Self && m.Learner:
+			out.Role = admin.RoleLearner
+		case m.Self:
+			out.Role = admin.RoleFollower
+		}
+		if m.Self && m.Name == "" { // a node without peers does not tell the cluster its name
+			out.Members[i].Name = out.Name
+		}
+		if m.ID == out.LeaderID {
+			out.Leader = out.Members[i].Name
+		}
+	}
+	if out.LeaderID == 0 && (len(out.Members) > 1 || out.Role == admin.RoleWaiting) {
+		out.Stale, out.StaleSince = true, n.started.UTC()
+		if !st.Since.IsZero() {
+			out.StaleSince = st.Since.UTC()
+		}
+	}
+	return out
+}
+
+// notReady tells why a node is not fit to serve as a member of its cluster.
+func notReady(c admin.Cluster) string {
+	switch {
+	case c.Installing != nil:
+		return "it lacks a part of the log and fetches it from another node: " + progressText(*c.Installing)
+	case c.Role == admin.RoleWaiting:
+		return "it belongs to no cluster yet: it waits for the other nodes of --initial-cluster, or for `kingbus node add " + c.Name + " " + c.Address + "` on a member"
+	case c.Stale:
+		return fmt.Sprintf("no leader is known since %s: this node serves what it knows to be committed", c.StaleSince.Format(time.RFC3339))
+	}
+	return ""
+}
+
+func (n *node) sourceStatus(st stream.Status, group admin.Cluster) admin.Source {
 	out := admin.Source{
 		State: admin.SourceNone, Coordinates: st.SourceEnd,
 		ServerID: st.Source.ServerID, ServerUUID: st.Source.UUID, Version: st.Source.Version,
@@ -66,7 +121,13 @@ func (n *node) sourceStatus(st stream.Status) admin.Source {
 		out.NextStep, plain.Action = plain.Action, ""
 		out.Error = plain.Error()
 	}
-	if s.Problem == nil && s.LastError != "" && !out.Connected {
+	switch {
+	case s.State == source.StateWaiting: // what went wrong while this node led is no longer its business
+		out.NextStep = ""
+		if group.LeaderID != 0 && group.Role != admin.RoleLeader {
+			out.State = admin.SourceFollowed
+		}
+	case s.Problem == nil && s.LastError != "" && !out.Connected:
 		out.NextStep = "nothing yet: it is tried again by itself; if it lasts, check that the source runs and can be reached from here"
 	}
 	if s.UUID != "" {

@@ -36,6 +36,15 @@ func TestUsageErrors(t *testing.T) {
 		{"admin for all", []string{"serve", "--data-dir", dir, "--admin-listen", "0.0.0.0:8307"}, nil, exitUsage, "asks for no password"},
 		{"CA", []string{"serve", "--data-dir", dir, "--source", "mysql://u@h:1", "--source-password-file", pw, "--source-tls", "verify-ca"}, nil, exitUsage, "--source-tls-ca"},
 		{"CA file", []string{"serve", "--data-dir", dir, "--source-tls-ca", "/nonexistent"}, nil, exitUsage, "no such file"},
+		{"join nobody", []string{"serve", "--data-dir", dir, "--join"}, nil, exitUsage, "--peer-listen"},
+		{"peers' CA file", []string{"serve", "--data-dir", dir, "--peer-listen", "127.0.0.1:0", "--peer-advertise", "h:1", "--peer-ca", "/nonexistent", "--peer-cert", "/nonexistent", "--peer-key", "/nonexistent"}, nil, exitUsage, "no such file"},
+		{"no such command for nodes", []string{"node", "delete", "n1"}, nil, exitUsage, `unknown command "delete" for "kingbus node"`},
+		{"add without an address", []string{"node", "add", "n1"}, nil, exitUsage, "accepts 2 arg"},
+		{"remove no name", []string{"node", "remove", "a/b"}, nil, exitUsage, "no name for a node"},
+		{"nodes of nobody", []string{"node", "list", "--admin-listen", freeAddress(t)}, nil, exitFailed, "no kingbus answers at"},
+		{"verify nobody", []string{"verify", "--admin-listen", freeAddress(t)}, nil, exitFailed, "no kingbus answers at"},
+		{"recover nothing", []string{"recover"}, nil, exitUsage, "--data-dir"},
+		{"recover what is not there", []string{"recover", "--data-dir", "/nonexistent"}, nil, exitFailed, "no data folder of kingbus"},
 		{"inspect nothing", []string{"inspect"}, nil, exitUsage, "accepts 1 arg"},
 		{"inspect no folder", []string{"inspect", t.TempDir()}, nil, exitFailed, "no data folder of kingbus"},
 		{"inspect what is not there", []string{"inspect", "/nonexistent"}, nil, exitFailed, "no such file"},
@@ -165,7 +174,7 @@ func TestInspect(t *testing.T) {
 	dir, files := makeFolder(t)
 	before := snapshot(t, dir)
 	r := call(t, nil, "inspect", "--entries", dir)
-	for _, want := range []string{"format 1", "the stream ends at", "binlog.000002", "link epoch", "identity server id", "rotate file 1: binlog.000001", "Xid", "healthy"} {
+	for _, want := range []string{"format 1", "the stream ends at", "binlog.000002", "link epoch", "identity server id", "last entry    term 2, entry 60", "rotate file 1: binlog.000001", "Xid", "healthy"} {
 		if !strings.Contains(r.stdout, want) {
 			t.Errorf("no %q in\n%.3000s", want, r.stdout)
 		}

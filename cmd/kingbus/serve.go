@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"kingbus/internal/cluster"
 	"kingbus/internal/config"
 	"kingbus/internal/stream"
 )
@@ -29,9 +30,18 @@ named with --config; a flag wins over the environment, that over the file.
 Passwords come from files, or from KINGBUS_SOURCE_PASSWORD and
 KINGBUS_REPLICA_PASSWORD.
 
-SIGTERM or SIGINT stops it cleanly: replicas are told to come back, everything
-acknowledged is on disk. A second signal stops it at once, which loses nothing
-either.
+SIGTERM or SIGINT stops it cleanly: leadership goes to another node, replicas
+are told to come back, everything acknowledged is on disk. A second signal stops
+it at once, which loses nothing either.
+
+A cluster of three is begun by starting, on each of three machines, a node with
+an empty data folder and
+
+  --node-name n1 --peer-listen 10.0.0.1:8407 \
+  --initial-cluster n1=10.0.0.1:8407,n2=10.0.0.2:8407,n3=10.0.0.3:8407
+
+and each with its own name and address. A node that comes to it later is started
+with --join instead of --initial-cluster, and then added with ` + "`kingbus node add`" + `.
 
 ` + exitCodes,
 		Args: cobra.NoArgs,
@@ -93,19 +103,32 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	}
 	if err = n.start(ctx); err == nil && ctx.Err() == nil {
 		log.Info("ready", "mysql", n.mysql.Addr().String(), "admin", "http://"+n.web.Addr().String(), "source", orNone(cfg.Source.Addr()),
-			"end", endText(n.stream.Status().End), "after", time.Since(started).Round(time.Millisecond))
+			"node", cfg.Peers.Name, "peers", orNone(cfg.Peers.Advertise), "end", endText(n.stream.Status().End), "after", time.Since(started).Round(time.Millisecond))
 		select {
 		case <-ctx.Done():
 		case <-n.stream.Failed():
-			err = withCode(exitStore, fmt.Errorf("the store failed, and nobody can know what is on disk until it is opened again: %w", n.stream.Err()))
+			err = storeFailure(n.stream.Err())
 		case err = <-n.broken:
 			err = withCode(exitFailed, err)
+			if failed := n.stream.Err(); failed != nil { // which is why something broke
+				err = storeFailure(failed)
+			}
 		}
 	}
 	if err == nil {
 		log.Info("stopping; a second signal stops at once", "timeout", cfg.ShutdownTimeout)
 	}
 	return errors.Join(err, n.stop(err != nil))
+}
+
+// storeFailure explains why the store cannot go on.
+func storeFailure(err error) error {
+	for _, refused := range []error{cluster.ErrRemoved, cluster.ErrStale, cluster.ErrFormat} {
+		if errors.Is(err, refused) {
+			return withCode(exitRefused, err)
+		}
+	}
+	return withCode(exitStore, fmt.Errorf("the store failed, and nobody can know what is on disk until it is opened again: %w", err))
 }
 
 func endText(at stream.Coordinates) string { return coordinates(at.File, at.Pos) }

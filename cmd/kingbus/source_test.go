@@ -149,6 +149,58 @@ func TestWithMySQL(t *testing.T) {
 	}
 }
 
+// One node of three follows the source, and the others say so; another one goes on
+// where it was, with the same files.
+func TestClusterWithMySQL(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := mysqltest.Start(t, mysqltest.Options{})
+	if err := db.CreateUser(ctx, mysqltest.User{Name: "repl", Password: secret, Grants: "REPLICATION SLAVE, REPLICATION CLIENT"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Exec(ctx, "CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY, b TEXT)"); err != nil {
+		t.Fatal(err)
+	}
+	all := three(t, "--source", "mysql://repl@"+db.Addr(), "--source-password-file", writeFile(t, "source.pw", secret+"\n"))
+	// write gets a row through the cluster; every node is to have it.
+	write := func(i int) {
+		t.Helper()
+		if err := db.Exec(ctx, fmt.Sprintf("INSERT INTO d.t VALUES (%d, 'x'); FLUSH BINARY LOGS", i)); err != nil {
+			t.Fatal(err)
+		}
+		want, err := db.GTIDExecuted(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range all {
+			m.awaitStatus("the source's transactions", func(st admin.Status) bool {
+				return st.Stream.Executed.String() == strings.ReplaceAll(want, "\n", "") && len(st.Stream.Files) > i+1
+			})
+		}
+	}
+	for i, m := range all {
+		if r := m.call("node", "transfer", m.name); r.code != 0 {
+			t.Logf("transfer to %s: %+v", m.name, r) // an election came in between
+		}
+		leader := find(all, m.settled(3).Cluster.Leader)
+		leader.awaitStatus("the link to the source", func(st admin.Status) bool { return st.Source.Connected })
+		write(i)
+		for _, follower := range others(all, leader.name) {
+			st := follower.awaitStatus("the state of a follower", func(st admin.Status) bool { return st.Source.State == admin.SourceFollowed })
+			if st.Source.Connected || st.Source.NextStep != "" {
+				t.Errorf("a follower says %+v", st.Source)
+			}
+			if r := follower.want(0, []string{"followed by the leader, "}, "status"); strings.Contains(r.stdout, "ERROR") {
+				t.Errorf("a follower shows an error:\n%s", r.stdout)
+			}
+		}
+	}
+	for _, m := range all {
+		m.compareFiles(db)
+	}
+	all[0].want(0, []string{"no difference"}, "verify")
+}
+
 // compareFiles exports every file and compares it with the source's own; the
 // current one differs by the flag that says it is open.
 func (d *daemon) compareFiles(db *mysqltest.Instance) {

@@ -12,6 +12,7 @@ import (
 
 	"kingbus/internal/admin"
 	"kingbus/internal/gtid"
+	"kingbus/internal/source"
 )
 
 func statusCommand(p process) *cobra.Command {
@@ -56,7 +57,8 @@ func printStatus(out io.Writer, st admin.Status) error {
 }
 
 func writeStatus(out io.Writer, st admin.Status) error {
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	const names = 15 // the width of the longest name, so that all blocks have the same columns
+	w := tabwriter.NewWriter(out, names, 8, 2, ' ', 0)
 	row := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 
 	ready := "ready"
@@ -64,12 +66,21 @@ func writeStatus(out io.Writer, st admin.Status) error {
 		ready = "NOT READY: " + strings.Join(st.Reasons, "; ")
 	}
 	row("node", "%s, %s, up %s", ready, st.Version, span(st.Now.Sub(st.Started)))
-	role := "follower"
-	if st.Node.Leader {
-		role = "leader"
+	role := string(st.Cluster.Role)
+	if role == "" { // an older node
+		role = map[bool]string{true: "leader", false: "follower"}[st.Node.Leader]
 	}
 	row("raft", "%s in term %d, applied %d of %d entries", role, st.Node.Term, st.Node.Applied, st.Node.LastIndex)
 	row("identity", "server id %d, server uuid %s", st.Node.ServerID, orNone(st.Node.ServerUUID))
+	if c := st.Cluster; c.Role != "" && (len(c.Members) != 1 || c.Stale) { // not for a node for itself
+		row("cluster", "%s", clusterText(c, st.Now))
+		if err := w.Flush(); err != nil {
+			return err
+		}
+		if err := writeMembers(out, c); err != nil {
+			return err
+		}
+	}
 	row("", "")
 	printSource(row, st)
 	row("", "")
@@ -125,7 +136,11 @@ func printSource(row func(name, format string, args ...any), st admin.Status) {
 	if s.Address == "" {
 		row("source", "%s; the node serves what it has", s.State)
 	} else {
-		row("source", "%s at %s%s", s.State, s.Address, map[bool]string{true: " for " + span(st.Now.Sub(s.Since))}[s.Connected])
+		state := s.State
+		if state == admin.SourceFollowed {
+			state += ", " + orNone(printable(st.Cluster.Leader)) + ","
+		}
+		row("source", "%s at %s%s", state, s.Address, map[bool]string{true: " for " + span(st.Now.Sub(s.Since))}[s.Connected])
 	}
 	if s.Version != "" {
 		row("  server", "%s, uuid %s", printable(s.Version), printable(s.ServerUUID))
@@ -145,7 +160,7 @@ func printSource(row func(name, format string, args ...any), st admin.Status) {
 	}
 	if s.Error != "" {
 		when := "last error"
-		if !s.Connected {
+		if !s.Connected && s.State != admin.SourceFollowed && s.State != string(source.StateWaiting) {
 			when = "ERROR"
 		}
 		row("  "+when, "%s (%s)", printable(s.Error), ago(st.Now, s.ErrorAt))

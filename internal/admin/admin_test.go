@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"go.uber.org/goleak"
 
+	"kingbus/internal/cluster"
 	"kingbus/internal/server"
 	"kingbus/internal/stream"
 )
@@ -46,7 +47,15 @@ func sample() Status {
 	return Status{
 		Started: time.Unix(1000, 0).UTC(),
 		Node:    Node{ServerID: 7, ServerUUID: "u", Leader: true, Term: 3, Applied: 9},
-		Source:  Source{Address: "db:3306", State: "streaming", Connected: true, Version: "9.7.4", Bytes: 12},
+		Cluster: Cluster{
+			ID: 77, Name: "n1", Address: "a:1", Role: RoleLeader, LeaderID: 1, Leader: "n1", Installing: &cluster.Progress{Done: 30, Total: 50},
+			Members: []cluster.MemberStatus{
+				{Member: cluster.Member{ID: 1, Name: "n1", Address: "a:1"}, Self: true, Leader: true, Up: true, Match: 9, Last: 9},
+				{Member: cluster.Member{ID: 2, Name: "n2", Address: "b:1"}, Up: true, Match: 8, Last: 8},
+				{Member: cluster.Member{ID: 3, Name: "n3", Address: "c:1", Learner: true}, Match: 5},
+			},
+		},
+		Source: Source{Address: "db:3306", State: "streaming", Connected: true, Version: "9.7.4", Bytes: 12},
 		Stream: Stream{
 			End:   stream.Coordinates{File: "b.000002", Pos: 500},
 			Files: []stream.File{{Name: "b.000001", Size: 1000}, {Name: "b.000002", Size: 500}},
@@ -60,7 +69,12 @@ func sample() Status {
 
 func newServer(t *testing.T, st Status, e exporter) *Server {
 	t.Helper()
-	s, err := New(Config{Status: func() Status { return st }, Exporter: e, Version: "v1", GoVersion: "go9", Now: func() time.Time { return time.Unix(2000, 0) }})
+	return newServerFor(t, st, e, &group{})
+}
+
+func newServerFor(t *testing.T, st Status, e exporter, g Group) *Server {
+	t.Helper()
+	s, err := New(Config{Status: func() Status { return st }, Exporter: e, Group: g, Version: "v1", GoVersion: "go9", Now: func() time.Time { return time.Unix(2000, 0) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +122,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("got %s", w.Body)
 	}
 	w = get(newServer(t, Status{}, exporter{}), "/api/v1/status")
-	for _, want := range []string{`"replicas": []`, `"files": []`, `"gtid_executed": ""`} {
+	for _, want := range []string{`"replicas": []`, `"members": []`, `"files": []`, `"gtid_executed": ""`} {
 		if !strings.Contains(w.Body.String(), want) {
 			t.Errorf("an empty node answers without %s: %s", want, w.Body)
 		}
@@ -148,6 +162,8 @@ func TestMetrics(t *testing.T) {
 	for _, want := range []string{
 		`kingbus_build_info{go_version="go9",version="v1"} 1`, "kingbus_ready 1", "kingbus_source_connected 1",
 		`kingbus_replica_lag_bytes{session="4"} 1400`, `kingbus_replica_lag_seconds{session="4"} 2`, "kingbus_replicas 2",
+		"kingbus_cluster_members 3", "kingbus_cluster_voters 2", "kingbus_cluster_has_leader 1", `kingbus_cluster_peer_up{peer="n2"} 1`, `kingbus_cluster_peer_up{peer="n3"} 0`,
+		`kingbus_cluster_peer_match_index{peer="n2"} 8`, "kingbus_cluster_installing_fetched_bytes 30", "kingbus_cluster_installing_size_bytes 50",
 		"# HELP kingbus_stream_bytes ", "# TYPE kingbus_source_bytes_total counter", "go_goroutines ", "process_open_fds ",
 	} {
 		if !strings.Contains(text, want) {
@@ -156,6 +172,14 @@ func TestMetrics(t *testing.T) {
 	}
 	if strings.Contains(text, `lag_bytes{session="5"}`) {
 		t.Error("a lag that is not known is shown")
+	}
+	if strings.Contains(text, `peer="n1"`) {
+		t.Error("the node is shown as a peer of its own")
+	}
+	follower := sample()
+	follower.Cluster.Role, follower.Cluster.LeaderID = RoleFollower, 0
+	if text := get(newServer(t, follower, exporter{}), "/metrics").Body.String(); strings.Contains(text, "peer_match_index{") || !strings.Contains(text, "kingbus_cluster_has_leader 0") {
+		t.Error("a follower shows what only a leader knows, or a leader that it does not know")
 	}
 	var own strings.Builder
 	for line := range strings.Lines(text) {

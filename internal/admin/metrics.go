@@ -15,6 +15,7 @@ type collector struct {
 	metrics []metric
 	build   *prometheus.Desc
 	source  *prometheus.Desc
+	peer    struct{ up, match *prometheus.Desc }
 	replica struct{ bytes, seconds, sent, info *prometheus.Desc }
 }
 
@@ -44,6 +45,25 @@ func newCollector(s *Server) *collector {
 	gauge("raft_applied_index", "Last log entry folded into the stream.", func(s *Status) float64 { return float64(s.Node.Applied) })
 	gauge("raft_last_index", "Last entry of the log.", func(s *Status) float64 { return float64(s.Node.LastIndex) })
 	gauge("raft_first_index", "First entry of the log that is still there.", func(s *Status) float64 { return float64(s.Node.FirstIndex) })
+
+	gauge("cluster_members", "Nodes of the cluster, as far as this node knows.", func(s *Status) float64 { return float64(len(s.Cluster.Members)) })
+	gauge("cluster_voters", "Nodes of the cluster that vote.", func(s *Status) float64 { return float64(s.Cluster.Voters()) })
+	gauge("cluster_has_leader", "1 if this node knows who leads.", func(s *Status) float64 { return truth(s.Cluster.LeaderID != 0) })
+	gauge("cluster_damaged_entries", "Entries that are being fetched again because this node's disk has damaged them.", func(s *Status) float64 { return float64(s.Cluster.Damaged) })
+	gauge("cluster_installing_fetched_bytes", "Bytes fetched of what this node lacks; 0 if it lacks nothing.", func(s *Status) float64 {
+		if p := s.Cluster.Installing; p != nil {
+			return float64(p.Done)
+		}
+		return 0
+	})
+	gauge("cluster_installing_size_bytes", "Bytes that this node lacks and fetches from others; 0 if it lacks nothing.", func(s *Status) float64 {
+		if p := s.Cluster.Installing; p != nil {
+			return float64(p.Total)
+		}
+		return 0
+	})
+	c.peer.up = desc("cluster_peer_up", "1 if the peer was heard from within the last seconds.", "peer")
+	c.peer.match = desc("cluster_peer_match_index", "Last log entry that the peer has acknowledged to this node, which leads.", "peer")
 
 	c.source = desc("source_info", "Always 1; the labels tell which source is followed and how it is.", "address", "state", "server_uuid", "version")
 	gauge("source_connected", "1 if the binlog flows from the source.", func(s *Status) float64 { return truth(s.Source.Connected) })
@@ -87,7 +107,7 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, m := range c.metrics {
 		out <- m.desc
 	}
-	for _, d := range []*prometheus.Desc{c.build, c.source, c.replica.info, c.replica.bytes, c.replica.seconds, c.replica.sent} {
+	for _, d := range []*prometheus.Desc{c.build, c.source, c.peer.up, c.peer.match, c.replica.info, c.replica.bytes, c.replica.seconds, c.replica.sent} {
 		out <- d
 	}
 }
@@ -103,6 +123,15 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	send(c.build, prometheus.GaugeValue, 1, c.s.cfg.Version, c.s.cfg.GoVersion)
 	send(c.source, prometheus.GaugeValue, 1, valid(st.Source.Address), valid(st.Source.State), valid(st.Source.ServerUUID), valid(st.Source.Version))
+	for _, m := range st.Cluster.Members {
+		if m.Self {
+			continue
+		}
+		send(c.peer.up, prometheus.GaugeValue, truth(m.Up), valid(m.Name))
+		if st.Cluster.Role == RoleLeader {
+			send(c.peer.match, prometheus.GaugeValue, float64(m.Match), valid(m.Name))
+		}
+	}
 	for _, r := range st.Replicas {
 		id := strconv.FormatUint(uint64(r.Session), 10)
 		send(c.replica.info, prometheus.GaugeValue, 1, id, valid(r.User), valid(r.Address), strconv.FormatUint(uint64(r.ServerID), 10), valid(r.UUID), valid(r.Mode))

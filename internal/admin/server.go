@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"kingbus/internal/cluster"
 	"kingbus/internal/server"
 	"kingbus/internal/stream"
 )
@@ -36,6 +37,7 @@ type Config struct {
 	// server: it only gives Reasons.
 	Status   func() Status
 	Exporter Exporter
+	Group    Group
 	// Version and GoVersion label the metric kingbus_build_info.
 	Version, GoVersion string
 	Log                *slog.Logger
@@ -54,15 +56,16 @@ const (
 
 // Server answers the requests. Make it with New, run it with Serve.
 type Server struct {
-	cfg     Config
-	http    *http.Server
-	exports chan struct{} // one token for each that runs
+	cfg      Config
+	http     *http.Server
+	exports  chan struct{} // one token for each that runs
+	verifies chan struct{} // likewise: each reads all disks of the cluster
 }
 
 // New makes a server. It does nothing before Serve.
 func New(cfg Config) (*Server, error) {
-	if cfg.Status == nil || cfg.Exporter == nil {
-		return nil, errors.New("admin: a status and a stream are needed")
+	if cfg.Status == nil || cfg.Exporter == nil || cfg.Group == nil {
+		return nil, errors.New("admin: a status, a stream and a group are needed")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -70,7 +73,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Server{cfg: cfg, exports: make(chan struct{}, maxExports)}
+	s := &Server{cfg: cfg, exports: make(chan struct{}, maxExports), verifies: make(chan struct{}, 1)}
 	registry := prometheus.NewPedanticRegistry()
 	for _, c := range []prometheus.Collector{
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newCollector(s),
@@ -88,12 +91,18 @@ func New(cfg Config) (*Server, error) {
 	}))
 	mux.HandleFunc("GET /api/v1/status", s.status)
 	mux.HandleFunc("GET /api/v1/binlog/{name}", s.binlog)
+	mux.HandleFunc("GET /api/v1/cluster", s.cluster)
+	mux.HandleFunc("POST /api/v1/cluster/nodes", s.change(s.addNode))
+	mux.HandleFunc("DELETE /api/v1/cluster/nodes/{name}", s.change(s.removeNode))
+	mux.HandleFunc("POST /api/v1/cluster/nodes/{name}/promote", s.change(s.promoteNode))
+	mux.HandleFunc("POST /api/v1/cluster/nodes/{name}/lead", s.change(s.leadNode))
+	mux.HandleFunc("POST /api/v1/cluster/verify", s.verify)
 	mux.HandleFunc("GET /{$}", s.index)
 	s.http = &http.Server{
 		Handler:           loopbackOnly(mux),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      20 * time.Second, // files move theirs on
+		WriteTimeout:      20 * time.Second, // what takes longer moves its own on
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
@@ -142,7 +151,7 @@ func loopbackOnly(next http.Handler) http.Handler {
 
 func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	fmt.Fprintf(w, "kingbus %s\n\n/healthz\n/readyz\n/metrics\n/api/v1/status\n/api/v1/binlog/NAME\n", s.cfg.Version)
+	fmt.Fprintf(w, "kingbus %s\n\n/healthz\n/readyz\n/metrics\n/api/v1/status\n/api/v1/binlog/NAME\n/api/v1/cluster\n", s.cfg.Version)
 }
 
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
@@ -161,6 +170,9 @@ func (s *Server) snapshot() Status {
 	}
 	if st.Stream.Files == nil {
 		st.Stream.Files = []stream.File{}
+	}
+	if st.Cluster.Members == nil {
+		st.Cluster.Members = []cluster.MemberStatus{}
 	}
 	if st.Stream.Followed == nil {
 		st.Stream.Followed = []string{}

@@ -1,16 +1,31 @@
 // Package admin is the HTTP side of a node: health checks, metrics, its status
-// as JSON, and whole binlog files.
+// as JSON, whole binlog files, and the changes of the cluster that an operator
+// asks for.
 //
-//	GET /healthz                the process is alive
-//	GET /readyz                 200 if it is fit to serve, else 503 and the reasons
-//	GET /metrics                Prometheus
-//	GET /api/v1/status          Status
-//	GET /api/v1/binlog/{name}   a standard binlog file; "current" is the newest
+//	GET    /healthz                               the process is alive
+//	GET    /readyz                                200 if it is fit to serve, else 503 and the reasons
+//	GET    /metrics                               Prometheus
+//	GET    /api/v1/status                         Status
+//	GET    /api/v1/binlog/{name}                  a standard binlog file; "current" is the newest
+//	GET    /api/v1/cluster                        Cluster, which is a part of Status
+//	POST   /api/v1/cluster/nodes                  add NewNode as a learner
+//	POST   /api/v1/cluster/nodes/{name}/promote   make it a voter
+//	POST   /api/v1/cluster/nodes/{name}/lead      make it the leader
+//	DELETE /api/v1/cluster/nodes/{name}           remove it for good
+//	POST   /api/v1/cluster/verify                 compare all nodes: VerifyLines
 //
-// There is no login yet. So the API only reads, it belongs on a loopback
-// address (package config sees to that), and it answers only requests that name
-// one as their host: a web page that resolves its own name to 127.0.0.1 gets
-// nothing from it.
+// A change is answered with 204, an error with Failure: 404 for a node that is no
+// member, 409 for what the cluster refuses to do at present, 503 while it has no
+// leader. Any node takes a change; the leader carries it out. Each may be
+// repeated.
+//
+// There is no login yet. So the API belongs on a loopback address (package config
+// sees to that), and it answers only requests that name one as their host: a web
+// page that resolves its own name to 127.0.0.1 gets nothing from it. What changes
+// something needs the header Content-Type: application/json besides. A page of
+// another origin may not send that before the browser has asked with a preflight
+// whether it may (CORS), and no preflight is ever granted here; without the
+// header, a form on any page that the operator looks at could remove a node.
 package admin
 
 import (
@@ -33,6 +48,7 @@ type Status struct {
 	// Reasons tells why the node is not ready.
 	Reasons []string `json:"reasons,omitempty"`
 	Node    Node     `json:"node"`
+	Cluster Cluster  `json:"cluster"`
 	Source  Source   `json:"source"`
 	Stream  Stream   `json:"stream"`
 	Disk    Disk     `json:"disk"`
@@ -56,9 +72,12 @@ type Node struct {
 	Epoch      uint64 `json:"epoch"`
 }
 
-// SourceNone is the state without a source; the others are those of package
-// source.
-const SourceNone = "not configured"
+// States that package source does not know: there is no source, and another node
+// follows it.
+const (
+	SourceNone     = "not configured"
+	SourceFollowed = "followed by the leader"
+)
 
 // Source is the link to the source.
 type Source struct {

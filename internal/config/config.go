@@ -29,6 +29,7 @@ type Config struct {
 	Source  Source
 	Replica Replica
 	TLS     wire.TLSFiles // for replicas; no names = the keys of the data folder
+	Peers   Peers
 
 	Retain         Retain
 	DiskReserve    uint64 // bytes

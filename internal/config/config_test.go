@@ -57,6 +57,8 @@ func TestEverySettingEverywhere(t *testing.T) {
 		"data-dir": "/d", "mysql-listen": "0.0.0.0:1", "admin-listen": "127.0.0.2:2", "source": "mysql://u@h:3",
 		"source-tls": "verify-identity", "source-tls-ca": "a", "source-tls-cert": "b", "source-tls-key": "c", "source-tls-min-version": "1.0",
 		"source-heartbeat": "1m30s", "start": "binlog.000007", "replica-user": "r", "tls-cert": "d", "tls-key": "e", "max-connections": "12",
+		"node-name": "n1", "peer-listen": "0.0.0.0:8407", "peer-advertise": "h:8407", "initial-cluster": "n1=h1:8407,n2=h2:8407", "join": "true",
+		"peer-cert": "f", "peer-key": "g", "peer-ca": "h", "heartbeat": "50ms", "election-timeout": "2s",
 		"retain-size": "10GB", "retain-age": "168h", "retain-force": "true", "disk-reserve": "1GiB", "log-format": "json", "log-level": "warn", "shutdown-timeout": "3s",
 	}
 	for _, s := range Settings() {
@@ -113,6 +115,20 @@ func TestErrors(t *testing.T) {
 		{"no connections", Input{Flags: map[string]string{"max-connections": "0"}}, []string{"--max-connections"}},
 		{"port", Input{Flags: map[string]string{"mysql-listen": "127.0.0.1:99999"}}, []string{"port number"}},
 		{"no port", Input{Flags: map[string]string{"mysql-listen": "127.0.0.1"}}, []string{"HOST:PORT"}},
+		{"node name", Input{Flags: map[string]string{"node-name": "n 1"}}, []string{"--node-name", "64 letters"}},
+		{"node name like a flag", Input{Flags: map[string]string{"node-name": "-n"}}, []string{"beginning with a letter"}},
+		{"node name like a folder", Input{Flags: map[string]string{"node-name": ".."}}, []string{"beginning with a letter"}},
+		{"long node name", Input{Flags: map[string]string{"node-name": strings.Repeat("n", 65)}}, []string{"64 letters"}},
+		{"peers without a port", Input{Flags: map[string]string{"peer-listen": "127.0.0.1"}}, []string{"HOST:PORT"}},
+		{"advertised wildcard", Input{Flags: map[string]string{"peer-advertise": "[::]:8407"}}, []string{"--peer-advertise", "names no machine"}},
+		{"advertised nobody", Input{Flags: map[string]string{"peer-advertise": ":8407"}}, []string{"names no machine"}},
+		{"advertised port", Input{Flags: map[string]string{"peer-advertise": "h:0"}}, []string{"no port"}},
+		{"members", Input{Flags: map[string]string{"initial-cluster": "n1=h:1,n2"}}, []string{"--initial-cluster", "NAME=HOST:PORT"}},
+		{"members twice", Input{Flags: map[string]string{"initial-cluster": "n1=h:1,n1=h:2"}}, []string{"same name"}},
+		{"name of a member", Input{Flags: map[string]string{"initial-cluster": "n/1=h:1"}}, []string{"no name for a node"}},
+		{"address of a member", Input{Environ: []string{"KINGBUS_INITIAL_CLUSTER=n1=h"}}, []string{"KINGBUS_INITIAL_CLUSTER", "HOST:PORT"}},
+		{"wildcard of a member", Input{Flags: map[string]string{"initial-cluster": "n1=0.0.0.0:1"}}, []string{"names no machine"}},
+		{"heartbeat", Input{Flags: map[string]string{"heartbeat": "1ms"}}, []string{"--heartbeat", "between"}},
 	} {
 		_, err := Load(tc.in)
 		if err == nil {

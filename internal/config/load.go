@@ -126,6 +126,9 @@ func (c *Config) CheckServe() (warnings []string, err error) {
 	if c.DataDir, err = filepath.Abs(c.DataDir); err != nil {
 		return nil, fmt.Errorf("--data-dir: %w", err)
 	}
+	if warnings, err = c.checkPeers(); err != nil {
+		return nil, err
+	}
 	var warning string
 	if c.Source.Password, warning, err = c.readPassword("source"); err != nil {
 		return nil, err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"net"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -57,7 +56,7 @@ func loopback(field func(*Config) *string) func(*Config, setValue) error {
 		if err != nil {
 			return err
 		}
-		if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.Unmap().IsLoopback()) {
+		if !isLoopback(host) {
 			return fmt.Errorf("%q can be reached from other machines, and the HTTP API asks for no password: anybody could read the binlog there. "+
 				"Use a loopback address such as 127.0.0.1:8307, and reach it from elsewhere through ssh -L or a proxy that asks for a login", v.text)
 		}
