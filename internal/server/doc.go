@@ -12,11 +12,13 @@
 // servers. It differs where a node of kingbus knows less than a source does: a
 // source is always certain that coordinates which it does not have do not
 // exist. Error 1236 stops a replica for good, so here it is only for what is
-// certain; all else is error 1053, after a bounded wait: come back.
+// certain, if need be after asking the cluster (seek); all else is error 1053,
+// after a bounded wait: come back. A node that is unfit to serve (Config.Unfit)
+// sends replicas on to the next source in their list (refusal).
 //
-// Goroutines: Serve owns one per connection, and waits for all of them. A dump
-// has a second one, which reads what the client sends meanwhile; the dump waits
-// for it. Locks: Server.mu guards the list of sessions, session.mu what others
-// may know of a session; the latter is taken inside the former, never the other
-// way round.
+// Goroutines: Serve owns one per connection, and one that watches whether the
+// node is fit; it waits for all of them. A dump has a second one, which reads
+// what the client sends meanwhile; the dump waits for it. Locks: Server.mu guards
+// the list of sessions, session.mu what others may know of a session; the latter
+// is taken inside the former, never the other way round.
 package server

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 	"net"
 	"strings"
@@ -43,6 +44,7 @@ var (
 	errKillQuery  = errors.New("KILL QUERY")
 	errKilled     = errors.New("KILL")
 	errComeBack   = errors.New("the replica is ahead of this node")
+	errUnsure     = fmt.Errorf("the cluster does not tell what this node lacks: %w", errComeBack)
 	errShutdown   = errors.New("the server shuts down")
 	errNotSupport = fatal("MariaDB replicas are not supported yet")
 )
@@ -107,7 +109,9 @@ func (c *session) watch(cancel context.CancelCauseFunc) {
 }
 
 // farewell tells the client how the dump ended: EOF and other errors than 1236
-// mean "come back".
+// mean "come back". These errors are 1053, as replicas count it among those of the
+// network: with any other one a replica that has used up its attempts stops for
+// good, although it has a list of sources to fail over to (seen with 9.7.4).
 func (c *session) farewell(d *sender, err error) {
 	var f *fatalError
 	var w *wire.Error
@@ -125,14 +129,19 @@ func (c *session) farewell(d *sender, err error) {
 		err = c.ws.WriteError(wire.Errorf(wire.ErSourceFatalReadingBinlog, "%s", f.text))
 	case errors.As(err, &w):
 		err = c.ws.WriteError(w)
-	case errors.Is(err, errComeBack), errors.Is(err, stream.ErrPurgedAway):
-		err = d.comeBack(c.server.cfg.Stream.Status())
+	case errors.Is(err, errComeBack), errors.Is(err, stream.ErrPurgedAway), errors.Is(err, stream.ErrNotYet), errors.Is(err, stream.ErrNoFile):
+		// The last two: what was there for seek is there no more.
+		if refusal := c.server.refusal(); refusal != nil { // the log is being replaced by a snapshot
+			err = c.ws.WriteError(refusal)
+			break
+		}
+		err = d.comeBack(err, c.server.cfg.Stream.Status())
 	case errors.As(err, &corrupt):
 		c.log.Error("the binlog on this node is damaged: its replicas are sent away", "file", corrupt.File, "offset", corrupt.Offset, "error", err)
-		err = c.ws.WriteError(wire.Errorf(wire.ErUnknown, "kingbus: the binlog on this node is damaged at %s:%d; connect to another node", d.file, d.pos))
+		err = c.ws.WriteError(wire.Errorf(wire.ErServerShutdown, "kingbus: the binlog on this node is damaged%s; come back when it was repaired from another node, or use another node", d.where()))
 	default:
 		c.log.Error("a dump failed", "error", err, "file", d.file, "position", d.pos)
-		err = c.ws.WriteError(wire.Errorf(wire.ErUnknown, "kingbus: %v", err))
+		err = c.ws.WriteError(wire.Errorf(wire.ErServerShutdown, "kingbus: %v", err))
 	}
 	if err == nil {
 		err = c.ws.Flush()
@@ -182,6 +191,9 @@ func (c *session) isMariaDB() bool {
 
 // stream finds the place to start and sends from there.
 func (c *session) stream(ctx context.Context, d *sender) error {
+	if refusal := c.server.refusal(); refusal != nil {
+		return refusal
+	}
 	if c.isMariaDB() {
 		return errNotSupport
 	}
@@ -199,30 +211,43 @@ func (c *session) stream(ctx context.Context, d *sender) error {
 	return d.run(ctx, c.server.cfg.Stream, r)
 }
 
-// seek finds the reader for the request; while the replica is ahead of this node
-// it waits, for a bounded time.
+// seek finds the reader for the request. While the replica is ahead of this node
+// it waits, and before the replica hears that something is not there this node
+// makes sure that it has all that was committed: both for a bounded time.
 func (c *session) seek(ctx context.Context, d *sender) (Reader, error) {
 	s := c.server.cfg.Stream
-	timeout := time.NewTimer(c.server.cfg.CatchUp)
-	defer timeout.Stop()
+	ctx, cancel := context.WithTimeout(ctx, c.server.cfg.CatchUp)
+	defer cancel()
+	caughtUp := false
 	for {
 		changed := s.Changed()
 		r, err := seekNow(s, d)
-		if !errors.Is(err, errComeBack) {
+		var f *fatalError
+		switch {
+		case errors.Is(err, errComeBack):
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return nil, err
+			}
+			if refusal := c.server.refusal(); refusal != nil {
+				return nil, refusal
+			}
+		case errors.As(err, &f) && f.doubtful && !caughtUp:
+			if e := s.CatchUp(ctx); e != nil {
+				return nil, fmt.Errorf("%w, to be sure that %q: %w", errUnsure, f.text, e)
+			}
+			caughtUp = true
+		default:
 			return r, err
-		}
-		select {
-		case <-changed:
-		case <-timeout.C:
-			return nil, err
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
 		}
 	}
 }
 
-// seekNow is one attempt of seek. Only what is certain is fatal: errComeBack is
-// everything that may be right once this node has more of the stream.
+// seekNow is one attempt of seek. What this node has, the whole cluster has: where
+// events begin, where a finished file ends, what was purged. So an error about
+// that is certain. What this node does not have may be there elsewhere: such an
+// error is doubtful, or errComeBack if it may come even to the cluster.
 func seekNow(s Stream, d *sender) (Reader, error) {
 	if !d.req.gtidMode || d.req.file != "" {
 		return seekPosition(s, d, d.req.file)
@@ -252,7 +277,7 @@ func seekPosition(s Stream, d *sender, file string) (Reader, error) {
 	var inside *stream.PositionError
 	switch {
 	case errors.Is(err, stream.ErrNoFile):
-		return nil, fatal(textNoFile)
+		return nil, doubtful(textNoFile)
 	case errors.Is(err, stream.ErrNotYet):
 		return nil, errComeBack
 	case err == nil && d.req.pos < binlog.MagicSize:
@@ -300,7 +325,7 @@ func insideEvent(s Stream, d *sender, e *stream.PositionError) (Reader, error) {
 func seekGTID(s Stream, have gtid.Set) (Reader, error) {
 	st := s.Status()
 	if mode := st.Source.Variables["gtid_mode"]; mode != "" && !strings.EqualFold(mode, "ON") {
-		return nil, fatal("The replication sender thread cannot start in AUTO_POSITION mode: this server has GTID_MODE = %.192s instead of ON.", mode)
+		return nil, doubtful("The replication sender thread cannot start in AUTO_POSITION mode: this server has GTID_MODE = %.192s instead of ON.", mode)
 	}
 	r, err := s.SeekGTID(have)
 	var purged *stream.PurgedError
@@ -414,7 +439,7 @@ func head(r Reader) (format, previous []byte, err error) {
 // attempts to reconnect that brought no event (SOURCE_RETRY_COUNT, 10 by default
 // since 8.4) and then stops for good, so it gets one first: the fake ROTATE that
 // any dump begins with.
-func (d *sender) comeBack(st stream.Status) error {
+func (d *sender) comeBack(why error, st stream.Status) error {
 	at := stream.Coordinates{File: d.req.file, Pos: d.req.pos}
 	if at.File == "" && d.req.gtidMode { // by position it would move the replica
 		at = stream.Coordinates{File: st.End.File, Pos: binlog.MagicSize}
@@ -425,8 +450,11 @@ func (d *sender) comeBack(st stream.Status) error {
 		}
 	}
 	text := "kingbus: this node does not have yet what the replica asks for; come back"
-	if st.End.File == "" {
+	switch {
+	case st.End.File == "":
 		text = "kingbus: nothing was received from the source yet; come back"
+	case errors.Is(why, errUnsure):
+		text = "kingbus: this node does not have what the replica asks for, and cannot find out now whether the cluster has; come back"
 	}
 	return d.conn.WriteError(wire.Errorf(wire.ErServerShutdown, "%s", text))
 }

@@ -58,6 +58,12 @@ func (c *session) execute(st sql.Statement) (*sql.ResultSet, error) {
 	case *sql.Empty, *sql.Transaction:
 		return nil, nil
 	case *sql.Select:
+		// Who asks this way decides by the answer whether to use this node: replicas
+		// and connectors begin with a SELECT; MySQL's failover monitor and the checks
+		// of proxies are one. SHOW stays for people.
+		if refusal := c.server.refusal(); refusal != nil {
+			return nil, refusal
+		}
 		return c.sql.Select(st)
 	case *sql.Do:
 		return nil, c.sql.Do(st)

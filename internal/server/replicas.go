@@ -149,9 +149,6 @@ func (s *Server) kick(c *session) {
 			continue
 		}
 		other.log.Warn("a replica with the same identity has connected; the older dump ends", "uuid", me.UUID, "server_id", me.ServerID, "by", me.Address)
-		other.mu.Lock()
-		other.mu.stop(errKicked)
-		other.mu.Unlock()
-		other.pc.finishWithin(lastWords)
+		other.endDump(errKicked)
 	}
 }

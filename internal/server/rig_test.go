@@ -95,10 +95,10 @@ func (r *rig) serve(cfg Config, change ...func(*Config)) {
 		r.t.Fatal(err)
 	}
 	r.addr = l.Addr().String()
-	done := make(chan error, 1)
-	go func() { done <- r.server.Serve(context.Background(), l) }()
+	done, server := make(chan error, 1), r.server
+	go func() { done <- server.Serve(context.Background(), l) }()
 	r.t.Cleanup(func() {
-		_ = r.server.Close()
+		_ = server.Close()
 		if err := <-done; err != ErrClosed {
 			r.t.Errorf("Serve: %v, want ErrClosed", err)
 		}

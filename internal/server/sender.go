@@ -357,11 +357,27 @@ func (d *sender) write(length uint64, ev []byte) error {
 }
 
 // fatalError is a 1236: the replica stops for good.
-type fatalError struct{ text string }
+type fatalError struct {
+	text string
+	// doubtful: a node that lags behind could be wrong about it.
+	doubtful bool
+}
 
 func (e *fatalError) Error() string { return e.text }
 
-func fatal(format string, args ...any) error { return &fatalError{fmt.Sprintf(format, args...)} }
+func fatal(format string, args ...any) error { return &fatalError{text: fmt.Sprintf(format, args...)} }
+
+func doubtful(format string, args ...any) error {
+	return &fatalError{text: fmt.Sprintf(format, args...), doubtful: true}
+}
+
+// where is for messages: how far the dump got, "" before it began.
+func (d *sender) where() string {
+	if !d.started {
+		return ""
+	}
+	return fmt.Sprintf(" at %s:%d", d.file, d.pos)
+}
 
 // located adds to a 1236 that comes after streaming began where that was, in
 // the words of Binlog_sender::run.

@@ -41,9 +41,13 @@ type Config struct {
 	// dropped; 60 s if 0, MySQL's net_write_timeout.
 	WriteTimeout time.Duration
 	MaxPacket    int // bytes of a command; 16 MiB if 0
-	// CatchUp is how long a replica that is ahead of this node is held before it
-	// is sent away to come back; 5 s if 0.
+	// CatchUp is how long a replica is held that is ahead of this node, or asks for
+	// what only other nodes may have, before it is sent away to come back; 5 s if 0.
 	CatchUp time.Duration
+	// Unfit returns why this node must not serve replicas, in plain words, or "".
+	// A node that only lost the majority is fit: what it has is committed. It is
+	// called often, by several goroutines. nil: always fit.
+	Unfit func() string
 
 	Log *slog.Logger     // nil: no logs
 	Now func() time.Time // nil: time.Now
@@ -56,6 +60,8 @@ const (
 	defaultWriteTimeout     = 60 * time.Second
 	defaultMaxPacket        = 16 << 20
 	defaultCatchUp          = 5 * time.Second
+	// fitnessEvery is how often the dumps learn that the node became unfit.
+	fitnessEvery = 500 * time.Millisecond
 	// maxRejecting bounds those who are being told that there are too many.
 	maxRejecting = 64
 	// firstVersion is the server version of greetings before a source was seen.
@@ -198,6 +204,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer stopListener()
 
 	var mine sync.WaitGroup
+	if s.cfg.Unfit != nil {
+		mine.Go(func() { s.watchFitness(ctx) })
+	}
 	err := s.acceptLoop(ctx, l, &mine)
 	cancel()
 	mine.Wait()
@@ -298,6 +307,40 @@ func (s *Server) handle(ctx context.Context, nc net.Conn) {
 		s.mu.Unlock()
 	}()
 	c.run(ctx)
+}
+
+// refusal is what clients of an unfit node hear, nil if it is fit. 1053 is not
+// the end for a replica, but an attempt that brought no event counts as failed
+// (SOURCE_RETRY_COUNT); after some of them MySQL's asynchronous connection
+// failover goes on to the next source in its list.
+func (s *Server) refusal() *wire.Error {
+	if s.cfg.Unfit == nil {
+		return nil
+	}
+	reason := s.cfg.Unfit()
+	if reason == "" {
+		return nil
+	}
+	return wire.Errorf(wire.ErServerShutdown, "kingbus: no replicas are served here now: %s; use another node", reason)
+}
+
+// watchFitness ends the dumps once the node is unfit: those that wait for more
+// would hear of nothing else.
+func (s *Server) watchFitness(ctx context.Context) {
+	tick := time.NewTicker(fitnessEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if refusal := s.refusal(); refusal != nil {
+			for _, c := range s.list() {
+				c.endDump(refusal)
+			}
+		}
+	}
 }
 
 // Close ends all sessions and waits for them: dumps end with EOF, as those of a

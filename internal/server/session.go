@@ -130,6 +130,16 @@ func (c *session) kill(query bool) {
 	}
 }
 
+// endDump ends the dump, if there is one; its client hears the cause.
+func (c *session) endDump(cause error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.stop != nil {
+		c.mu.stop(cause)
+		c.pc.finishWithin(lastWords)
+	}
+}
+
 func (c *session) setState(command, info string) {
 	now := c.server.cfg.Now()
 	c.mu.Lock()

@@ -428,6 +428,8 @@ func (s brokenStream) SeekPosition(file string, pos uint64) (Reader, error) {
 	return &brokenReader{r, s.err, 1}, err
 }
 
+func (s brokenStream) SeekGTID(gtid.Set) (Reader, error) { return nil, s.err }
+
 func (r *brokenReader) Next() (stream.Chunk, error) {
 	if r.left--; r.left < 0 {
 		return stream.Chunk{}, r.err
@@ -440,13 +442,16 @@ func (r *brokenReader) Next() (stream.Chunk, error) {
 func TestDamage(t *testing.T) {
 	damage := &segment.CorruptError{File: "segment-7", Offset: 4096, Err: errors.New("checksum")}
 	for name, c := range map[string]struct {
-		err  error
-		want string
+		err    error
+		want   string // once the dump has begun
+		before string // if it cannot begin
 	}{
-		"corrupt": {fmt.Errorf("read: %w", damage), "MySQL error 1105 (HY000): kingbus: the binlog on this node is damaged at binlog.000001:"},
-		"purged":  {stream.ErrPurgedAway, "MySQL error 1053 (08S01): kingbus: "},
-		"closed":  {stream.ErrClosed, "EOF fe00000200"},
-		"other":   {errors.New("no luck"), "MySQL error 1105 (HY000): kingbus: no luck"},
+		"corrupt": {fmt.Errorf("read: %w", damage), "MySQL error 1053 (08S01): kingbus: the binlog on this node is damaged at binlog.000001:",
+			"MySQL error 1053 (08S01): kingbus: the binlog on this node is damaged; come back"},
+		"purged": {fmt.Errorf("read: %w", stream.ErrPurgedAway), "MySQL error 1053 (08S01): kingbus: ", "MySQL error 1053 (08S01): kingbus: "},
+		"gone":   {fmt.Errorf("seek: %w", stream.ErrNoFile), "MySQL error 1053 (08S01): kingbus: this node does not have", "MySQL error 1053 (08S01): kingbus: this node does not have"},
+		"closed": {stream.ErrClosed, "EOF fe00000200", "EOF fe00000200"},
+		"other":  {errors.New("no luck"), "MySQL error 1053 (08S01): kingbus: no luck", "MySQL error 1053 (08S01): kingbus: no luck"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, _ := madeRig(t, 1, 1, 100, func(cfg *Config) { cfg.Stream = brokenStream{cfg.Stream, c.err} })
@@ -455,6 +460,12 @@ func TestDamage(t *testing.T) {
 			lines := recordDump(t, conn, dumpPayload("binlog.000001", 4, 0, 9), nil).lines
 			if n := len(lines); n < 3 || !strings.HasPrefix(lines[n-2], c.want) {
 				t.Errorf("got %q", lines)
+			}
+			conn = r.dial()
+			play(t, conn, []step{{setCRC, "OK"}})
+			lines = recordDump(t, conn, dumpGTIDPayload("", 4, 0, 9, encodeSet(t, "")), nil).lines
+			if n := len(lines); n < 2 || !strings.HasPrefix(lines[n-2], c.before) {
+				t.Errorf("before it began: got %q", lines)
 			}
 		})
 	}

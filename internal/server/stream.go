@@ -1,6 +1,8 @@
 package server
 
 import (
+	"context"
+
 	"kingbus/internal/gtid"
 	"kingbus/internal/stream"
 )
@@ -19,6 +21,10 @@ type Stream interface {
 	// there is nothing that is not in have. Errors: *stream.PurgedError,
 	// stream.ErrNotYet.
 	SeekGTID(have gtid.Set) (Reader, error)
+	// CatchUp waits until this node has everything that was committed anywhere in
+	// the cluster when it was called. It fails when ctx ends, which it does where
+	// no majority is to be had; a single node answers at once.
+	CatchUp(ctx context.Context) error
 }
 
 // Reader yields the bytes of the stream. It belongs to one goroutine.
