@@ -209,7 +209,7 @@ func (n *node) startServer(context.Context) error {
 	n.server, err = server.New(server.Config{
 		Stream: server.Binlog(n.stream), Accounts: account{n.cfg.Replica.User, n.verifier},
 		TLS: tlsConfig, RSAKey: material.Password, AllowNative: true,
-		MaxConnections: n.cfg.MaxConnections, Log: n.log.With("part", "server"),
+		MaxConnections: n.cfg.MaxConnections, Log: n.log.With("part", "server"), Unfit: n.unfit,
 	})
 	if err != nil {
 		return err

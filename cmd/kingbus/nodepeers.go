@@ -98,3 +98,18 @@ func (n *node) handOverFirst(context.Context) error {
 	}})
 	return nil
 }
+
+// unfit tells why replicas should use another node; "" if they need not. A node that
+// only lacks a majority serves what it knows to be committed.
+func (n *node) unfit() string {
+	c := n.stream.Cluster()
+	switch {
+	case n.stream.Err() != nil:
+		return "this node has failed"
+	case c.Waiting():
+		return "this node waits to be taken into a cluster"
+	case c.Installing():
+		return "this node is fetching its log from the cluster"
+	}
+	return ""
+}

@@ -411,6 +411,12 @@ func (n *Node) Status() Status {
 	return s
 }
 
+// Waiting tells whether this node belongs to no cluster yet.
+func (n *Node) Waiting() bool { return n.clusterID.Load() == 0 }
+
+// Installing tells whether this node lacks what a snapshot has to bring.
+func (n *Node) Installing() bool { return n.installing.Load() }
+
 // NewReader reads entries from a place that Apply named. It must only be used
 // for entries that have been applied.
 func (n *Node) NewReader(at segment.Location) (*segment.Reader, error) {

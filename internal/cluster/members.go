@@ -335,8 +335,12 @@ func (n *Node) transferTo(ctx context.Context, m Member) error {
 		return ErrNoLeader
 	}
 	n.call(func() { n.raw.TransferLeader(m.ID) })
-	timeout := time.NewTimer(2 * n.cfg.Election)
+	timeout := time.NewTimer(3 * n.cfg.Election)
 	defer timeout.Stop()
+	// Raft gives up after an election timeout. A voter that has just become one may
+	// not know it yet, and so not take over when it is first asked.
+	again := time.NewTicker(n.cfg.Election + n.cfg.Heartbeat)
+	defer again.Stop()
 	// Not before the other one leads: it may need this node's vote to do so.
 	for {
 		changed := n.leaderChanged()
@@ -345,8 +349,10 @@ func (n *Node) transferTo(ctx context.Context, m Member) error {
 		}
 		select {
 		case <-changed:
+		case <-again.C:
+			n.call(func() { n.raw.TransferLeader(m.ID) })
 		case <-timeout.C:
-			return fmt.Errorf("node %s did not take over within %s: it is down or behind", m.Name, 2*n.cfg.Election)
+			return fmt.Errorf("node %s did not take over within %s: it is down or behind", m.Name, 3*n.cfg.Election)
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-n.stopped:

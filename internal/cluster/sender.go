@@ -177,16 +177,22 @@ func (s *sender) sendControl(ctx context.Context, c *peer.Conn) error {
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
 	var buf []byte
+	report := func() error {
+		b, err := json.Marshal(s.p.n.report())
+		if err != nil {
+			return err
+		}
+		return c.WriteFrame(append([]byte{frameReport}, b...))
+	}
+	if err := report(); err != nil {
+		return err
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-tick.C:
-			b, err := json.Marshal(s.p.n.report())
-			if err != nil {
-				return err
-			}
-			if err := c.WriteFrame(append([]byte{frameReport}, b...)); err != nil {
+			if err := report(); err != nil {
 				return err
 			}
 		case <-s.control.queue.ready:

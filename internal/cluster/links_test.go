@@ -1,0 +1,224 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"kingbus/internal/vfs"
+)
+
+// others returns the members but one.
+func (g *group) others(m *member) (out []*member) {
+	for _, other := range g.nodes {
+		if other != m {
+			out = append(out, other)
+		}
+	}
+	return out
+}
+
+// TestLeaderCutOff: a leader that reaches nobody, or is heard by nobody, or hears
+// nobody, is deposed by itself; what it took meanwhile counts for nothing, and when
+// it is back it has what the others have.
+func TestLeaderCutOff(t *testing.T) {
+	for name, cut := range map[string]struct{ out, in bool }{
+		"both": {true, true}, "is not heard": {true, false}, "hears nobody": {false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGroup(t, "n1", "n2", "n3").start()
+			for i := range 10 {
+				g.propose(numbered(i, 100))
+			}
+			g.converge(10)
+			old := g.leader()
+			lead := old.node.Leading()
+			for _, other := range g.others(old) {
+				g.net.set(old.name, other.name, cut.out)
+				g.net.set(other.name, old.name, cut.in)
+			}
+			lost := 0
+			for lead.Err() == nil && lost < 5 && (cut.out || cut.in) {
+				if err := old.node.Propose(context.Background(), numbered(1000+lost, 100)); err != nil {
+					break
+				}
+				lost++
+			}
+			<-lead.Done()
+			if cause := context.Cause(lead); !errors.Is(cause, ErrDeposed) {
+				t.Errorf("leadership ended with %v", cause)
+			}
+			g.await("another one leads", func() bool {
+				for _, other := range g.others(old) {
+					if other.node.Leading() != nil {
+						return true
+					}
+				}
+				return false
+			})
+			for _, other := range g.others(old) {
+				g.net.set(old.name, other.name, false)
+				g.net.set(other.name, old.name, false)
+			}
+			g.propose(numbered(500, 100))
+			g.await("all agree", func() bool {
+				var want []byte
+				for _, m := range g.nodes {
+					got := bytes.Join(m.machine.all(), nil)
+					if want == nil {
+						want = got
+					}
+					if !bytes.Equal(got, want) || !bytes.Contains(got, numbered(500, 100)) {
+						return false
+					}
+				}
+				return true
+			})
+		})
+	}
+}
+
+// TestMajorityLost: what is committed stays readable, and nothing more is.
+func TestMajorityLost(t *testing.T) {
+	g := newGroup(t, "n1", "n2", "n3").start()
+	g.propose(numbered(0, 10))
+	g.converge(1)
+	m := g.leader()
+	for _, other := range g.others(m) {
+		other.close()
+	}
+	<-m.node.Leading().Done()
+	g.await("it knows of no leader", func() bool { return m.node.Status().LeaderID == 0 })
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := m.node.CatchUp(ctx); err == nil {
+		t.Error("it says that it has everything, without a majority")
+	}
+	if err := m.node.Propose(context.Background(), numbered(1, 10)); !errors.Is(err, ErrDropped) {
+		t.Errorf("propose without a majority: %v", err)
+	}
+	if got, _ := m.machine.count(); got != 1 {
+		t.Errorf("%d payloads are there, want 1", got)
+	}
+}
+
+// TestInstallBrokenOff: a node that is far behind is killed while it fetches its
+// log, again and again, and gets there.
+func TestInstallBrokenOff(t *testing.T) {
+	g := newGroup(t)
+	one := g.member("n1")
+	one.initial = []Member{{Name: "n1", Address: one.address}}
+	one.change = func(c *Config) { c.Window = 10 }
+	one.start()
+	const total = 400
+	for i := range total {
+		g.propose(numbered(i, 30<<10)) // three batches
+	}
+	g.converge(total)
+	two := g.add("n2")
+	seen := false
+	for seed := range uint64(6) {
+		last := two.node.segments.LastIndex()
+		g.await("it has got more", func() bool { return two.node.segments.LastIndex() > last || two.node.Status().Applied > total })
+		two.crash(seed)
+		if b, err := vfs.ReadFile(two.fs, filepath.Join("d", installFile), 1<<30); err == nil && len(b) > 0 {
+			seen = true
+		}
+		two.start()
+	}
+	g.promote("n2")
+	g.converge(total)
+	if !seen {
+		t.Error("no crash came in the middle")
+	}
+	if _, err := vfs.ReadFile(two.fs, filepath.Join("d", installFile), 1<<30); err == nil {
+		t.Error("the file of the installation is still there")
+	}
+}
+
+// TestRepair: a damaged entry is fetched from a peer, whoever stumbles over it.
+func TestRepair(t *testing.T) {
+	g := newGroup(t, "n1", "n2", "n3").start()
+	for i := range 100 {
+		g.propose(numbered(i, 5000))
+	}
+	g.converge(100)
+	m := g.leader()
+	names, err := m.fs.ReadDir("d/log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	flipped := ""
+	for _, name := range names {
+		if strings.HasSuffix(name, ".seg") && m.fs.Flip(filepath.Join("d/log", name), 20_000*8) {
+			flipped = name
+			break
+		}
+	}
+	if flipped == "" {
+		t.Fatal("nothing to flip")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	v, err := m.node.Verify(ctx, func(_, _ uint64) {})
+	if err != nil || len(v.Differences) != 1 || v.Differences[0].Node != m.name {
+		t.Fatalf("verify of a damaged log: %+v, %v", v, err)
+	}
+	g.await("it is repaired", func() bool { return m.node.Status().Damaged == 0 })
+	if v, err = m.node.Verify(ctx, func(_, _ uint64) {}); err != nil || len(v.Differences) != 0 || len(v.Nodes) != 2 {
+		t.Errorf("verify after the repair: %+v, %v", v, err)
+	}
+}
+
+// TestRecover: a survivor goes on alone, with everything that it has, and the
+// others never come back into it.
+func TestRecover(t *testing.T) {
+	g := newGroup(t, "n1", "n2", "n3").start()
+	for i := range 50 {
+		g.propose(numbered(i, 3000))
+	}
+	g.converge(50)
+	for _, m := range g.nodes {
+		m.close()
+	}
+	m := g.nodes["n2"]
+	c := m.config()
+	_ = c.Listener.Close()
+	var plan RecoverPlan
+	if done, err := Recover(c, func(p RecoverPlan) bool { plan = p; return false }); done || err != nil {
+		t.Fatalf("asked and not confirmed: %v, %v", done, err)
+	}
+	if len(plan.Members) != 3 || plan.Last < 50 || plan.LastTerm == 0 {
+		t.Errorf("plan %+v", plan)
+	}
+	m.start()
+	if st := m.node.Status(); st.ClusterID != plan.ClusterID {
+		t.Errorf("after a plan that was not confirmed: %+v", st)
+	}
+	m.close()
+	c = m.config()
+	_ = c.Listener.Close()
+	if done, err := Recover(c, func(p RecoverPlan) bool { plan = p; return true }); !done || err != nil {
+		t.Fatal(err)
+	}
+	m.start()
+	g.propose(numbered(50, 10))
+	g.await("all is there", func() bool { got, _ := m.machine.count(); return got == 51 })
+	if st := m.node.Status(); st.ClusterID != plan.NewClusterID || len(m.node.Members()) != 1 {
+		t.Errorf("%+v, members %+v", st, m.node.Members())
+	}
+	old := g.nodes["n1"].start()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := m.node.Add(ctx, "n1", old.address); !errors.Is(err, ErrOtherCluster) {
+		t.Errorf("add a node of the old cluster: %v", err)
+	}
+	old.close()
+	old.fs, old.initial = vfs.NewMem(5), nil
+	g.add("n1")
+	g.promote("n1")
+	g.await("it has all", func() bool { got, _ := g.nodes["n1"].machine.count(); return got == 51 })
+}
