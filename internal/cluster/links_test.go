@@ -111,13 +111,14 @@ func TestInstallBrokenOff(t *testing.T) {
 	g := newGroup(t)
 	one := g.member("n1")
 	one.initial = []Member{{Name: "n1", Address: one.address}}
-	one.change = func(c *Config) { c.Window = 10 }
+	one.change = func(c *Config) { c.Window, c.SegmentBytes = 10, 2<<20 }
 	one.start()
-	const total = 400
+	const total = 130
 	for i := range total {
-		g.propose(numbered(i, 30<<10)) // three batches
+		g.propose(numbered(i, 100<<10)) // three batches
 	}
 	g.converge(total)
+	g.member("n2").change = one.change
 	two := g.add("n2")
 	seen := false
 	for seed := range uint64(6) {
