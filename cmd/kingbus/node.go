@@ -113,13 +113,13 @@ func (n *node) start(ctx context.Context) error {
 	return nil
 }
 
-func (n *node) openStream(context.Context) error {
+func (n *node) openStream(ctx context.Context) error {
 	peering, err := n.peering()
 	if err != nil {
 		return err
 	}
 	s, err := stream.Open(stream.Config{
-		Dir: n.cfg.DataDir, Log: n.log, Peering: peering,
+		Dir: n.cfg.DataDir, Log: n.log, Peering: peering, Interrupt: ctx.Done(),
 		Retention:   stream.Retention{Bytes: n.cfg.Retain.Size, Age: n.cfg.Retain.Age, Force: n.cfg.Retain.Force},
 		DiskReserve: n.cfg.DiskReserve,
 	})

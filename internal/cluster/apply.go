@@ -30,8 +30,8 @@ type Entry struct {
 type StateMachine interface {
 	// Restore replaces the state with one that Checkpoint or Snapshot returned; index
 	// is the last entry in it, and segments are those of the log that begin at or
-	// before it, ascending. It is called once, before any Apply; state is nil in a
-	// new log.
+	// before it, ascending. It is called before any Apply, and again if what was applied
+	// after it turned out to be damaged; state is nil in a new log.
 	Restore(index uint64, state []byte, segments []uint64) error
 	// Apply folds entries in. The slice is the caller's. An error means that this
 	// node cannot go on; what an entry says is never a reason for one.

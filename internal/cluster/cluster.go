@@ -78,6 +78,9 @@ type Config struct {
 	// Window is how many applied entries stay in memory for peers that are behind;
 	// those further behind get a snapshot. 0 = 16,384.
 	Window int
+	// Interrupt, when closed, lets Open give up what it waits for: a node with a
+	// damaged log waits for its peers.
+	Interrupt <-chan struct{}
 	// Pause is called before entries are written: a slow disk, in tests.
 	Pause func()
 	Peering
@@ -235,8 +238,14 @@ func Open(cfg Config) (_ *Node, err error) {
 	if err := n.openFiles(); err != nil {
 		return nil, err
 	}
-	if err := n.replay(); err != nil {
-		return nil, err
+	for err = n.replay(); err != nil; err = n.replay() {
+		var corrupt *segment.CorruptError
+		if !errors.As(err, &corrupt) {
+			return nil, err
+		}
+		if failed := n.mendEntry(corrupt); failed != nil {
+			return nil, fmt.Errorf("%w (it could not be fetched: %w)", err, failed)
+		}
 	}
 	if err := n.startRaft(); err != nil {
 		return nil, err

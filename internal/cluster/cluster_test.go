@@ -34,7 +34,7 @@ type counter struct {
 func (c *counter) Restore(index uint64, state []byte, _ []uint64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.restored, c.index, c.changed = index, index, make(chan struct{})
+	c.restored, c.index, c.changed, c.payloads = index, index, make(chan struct{}), nil
 	for len(state) > 0 {
 		n := binary.LittleEndian.Uint32(state)
 		c.payloads = append(c.payloads, state[4:4+n])

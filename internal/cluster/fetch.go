@@ -46,6 +46,9 @@ type fetchRequest struct {
 	To uint64 `json:"to"`
 	// Exactly: begin with the entry after Applied, or not at all.
 	Exactly bool `json:"exactly,omitempty"`
+	// Latest: the asker has lost what it had; only who leads with a majority may
+	// answer, and To may be behind the end of its log.
+	Latest bool `json:"latest,omitempty"`
 }
 
 type fetchAnswer struct {
@@ -81,6 +84,12 @@ func (n *Node) serveFetch(ctx context.Context, c *peer.Conn) error {
 	if err := json.Unmarshal(b, &req); err != nil {
 		return fmt.Errorf("fetch request: %w", err)
 	}
+	if req.Latest {
+		if req.To, err = n.latest(ctx, req.To); err != nil {
+			b, _ := json.Marshal(fetchAnswer{Error: err.Error()}) // cannot fail
+			return c.WriteFrame(b)
+		}
+	}
 	answer := n.answerFetch(req)
 	if b, err = json.Marshal(answer); err != nil {
 		return err
@@ -89,6 +98,21 @@ func (n *Node) serveFetch(ctx context.Context, c *peer.Conn) error {
 		return err
 	}
 	return n.sendEntries(ctx, c, answer.From, req.To)
+}
+
+// latest returns the entry up to which a peer that has lost a part of its log has to
+// be filled up: to, or this leader's end. It fails where this node does not lead
+// with a majority, which the peer is no part of.
+func (n *Node) latest(ctx context.Context, to uint64) (uint64, error) {
+	if n.Leading() == nil {
+		return 0, errors.New("this node does not lead")
+	}
+	ctx, cancel := context.WithTimeout(ctx, fetchPatience/2)
+	defer cancel()
+	if err := n.CatchUp(ctx); err != nil {
+		return 0, fmt.Errorf("this node has no majority: %w", err)
+	}
+	return min(to, n.applied.Load()), nil
 }
 
 // answerFetch decides where to begin.

@@ -174,6 +174,70 @@ func TestRepair(t *testing.T) {
 	}
 }
 
+// TestMend: a node whose log is damaged at its end, or in what it has to replay,
+// takes no part until it has fetched what is lost, and then has all.
+func TestMend(t *testing.T) {
+	for _, where := range []string{"the last segment", "a sealed segment", "the end is gone"} {
+		t.Run(where, func(t *testing.T) {
+			g := newGroup(t, "n1", "n2", "n3").start()
+			leader := g.leader()
+			for i := range 60 {
+				g.propose(numbered(i, 3000))
+			}
+			g.converge(60)
+			m := g.others(leader)[0]
+			m.close()
+			names, err := m.fs.ReadDir("d/log")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var segments []string
+			for _, name := range names {
+				if strings.HasSuffix(name, ".seg") {
+					segments = append(segments, filepath.Join("d/log", name))
+				}
+			}
+			last := len(segments) - 1
+			switch where {
+			case "the last segment":
+				if !m.fs.Flip(segments[last], 5000*8) {
+					t.Fatal("nothing to flip")
+				}
+			case "a sealed segment": // as it was before any checkpoint, so that it is replayed
+				for _, name := range []string{segments[last-1]} {
+					if !m.fs.Flip(name, 5000*8) {
+						t.Fatal("nothing to flip")
+					}
+				}
+				found, err := listCheckpoints(m.fs, "d")
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, index := range found[1:] {
+					if err := m.fs.Remove(checkpointName("d", index)); err != nil {
+						t.Fatal(err)
+					}
+				}
+			case "the end is gone":
+				if err := m.fs.Remove(segments[last]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			m.start()
+			g.propose(numbered(60, 10))
+			g.converge(61)
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			if v, err := g.leader().node.Verify(ctx, func(_, _ uint64) {}); err != nil || len(v.Differences) != 0 {
+				t.Errorf("verify: %+v, %v", v, err)
+			}
+			if _, err := vfs.ReadFile(m.fs, filepath.Join("d", mendFile), 1<<10); err == nil {
+				t.Error("the file of the mending is still there")
+			}
+		})
+	}
+}
+
 // TestRecover: a survivor goes on alone, with everything that it has, and the
 // others never come back into it.
 func TestRecover(t *testing.T) {

@@ -36,10 +36,10 @@ func (n *Node) openFiles() error {
 		return err
 	}
 	committed, _ := n.hard.committed()
-	var recovery segment.Recovery
-	n.segments, recovery, err = segment.Open(fsys, filepath.Join(n.dir, "log"), segment.Options{
-		SegmentBytes: n.cfg.SegmentBytes, Committed: committed, Logger: n.log,
-	})
+	if !fresh {
+		n.clusterID.Store(id.Cluster) // peers are asked in its name
+	}
+	recovery, err := n.openLog(committed)
 	if err != nil {
 		return err // it says that it is about the log
 	}
@@ -48,7 +48,6 @@ func (n *Node) openFiles() error {
 			"file", recovery.TornFile, "offset", recovery.TornOffset, "bytes", recovery.TornBytes)
 	}
 	if !fresh {
-		n.clusterID.Store(id.Cluster)
 		return nil
 	}
 	if n.cfg.Join || len(n.cfg.Initial) > 1 { // it belongs to no cluster until one takes it in

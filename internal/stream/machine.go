@@ -15,6 +15,8 @@ func (m machine) Restore(_ uint64, encoded []byte, segments []uint64) error {
 	s := m.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.state, s.index, s.purged = &state{}, index{load: s.loadBlock}, nil // it may be the second try
+	s.tail.clear()
 	if len(encoded) > 0 {
 		st, err := decodeState(encoded)
 		if err != nil {

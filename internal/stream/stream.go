@@ -46,10 +46,11 @@ type Config struct {
 	Log *slog.Logger
 	// Retention says what may be removed; the zero value keeps everything.
 	Retention Retention
-	// SegmentBytes, InFlight, Window, Pause and Peering are the cluster's; 0 = its defaults.
+	// SegmentBytes, InFlight, Window, Interrupt, Pause and Peering are the cluster's; 0 = its defaults.
 	SegmentBytes int64
 	InFlight     int
 	Window       int
+	Interrupt    <-chan struct{}
 	Pause        func()
 	Peering      cluster.Peering
 	// TailBytes is how much of the newest log stays in memory; 0 = 16 MiB.
@@ -188,7 +189,7 @@ func Open(cfg Config) (*Stream, error) {
 	}
 	node, err := cluster.Open(cluster.Config{
 		FS: cfg.FS, Dir: cfg.Dir, Machine: machine{s}, Log: cfg.Log,
-		SegmentBytes: cfg.SegmentBytes, InFlight: cfg.InFlight, Window: cfg.Window, Pause: cfg.Pause, Peering: cfg.Peering, Extra: s.tellPeers,
+		SegmentBytes: cfg.SegmentBytes, InFlight: cfg.InFlight, Window: cfg.Window, Pause: cfg.Pause, Interrupt: cfg.Interrupt, Peering: cfg.Peering, Extra: s.tellPeers,
 	})
 	if err != nil {
 		return nil, err
