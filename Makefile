@@ -6,6 +6,8 @@ LDFLAGS := -X main.version=$(VERSION)
 # Real servers, the race detector and two cores: the slowest package takes minutes.
 TIMEOUT ?= 15m
 FUZZTIME ?= 10s
+# Histories of the simulation of clusters, beside those that run with the race detector.
+HISTORIES ?= 3000
 ARGS    ?=
 
 .DEFAULT_GOAL := help
@@ -21,6 +23,11 @@ build: ## bin/kingbus
 .PHONY: test
 test: ## all tests with the race detector, those with real MySQL servers included (fetched once, see CONTRIBUTING.md)
 	$(GO) test -race -count=1 -timeout $(TIMEOUT) ./...
+	@$(MAKE) --no-print-directory sim
+
+.PHONY: sim
+sim: ## histories of clusters in virtual time: crashes, cut links, members that come and go (HISTORIES=3000)
+	$(GO) test -count=1 -timeout 24h -run TestSimulation ./internal/stream -histories $(HISTORIES)
 
 .PHONY: check
 check: lint test ## everything that CI demands

@@ -287,3 +287,34 @@ func TestRecover(t *testing.T) {
 	g.promote("n1")
 	g.await("it has all", func() bool { got, _ := g.nodes["n1"].machine.count(); return got == 51 })
 }
+
+// TestFullDisks: a follower whose disk is full acknowledges nothing, and still
+// votes; a leader's hands over to one with room. All go on when there is room again.
+func TestFullDisks(t *testing.T) {
+	g := newGroup(t, "n1", "n2", "n3").start()
+	for i := range 10 {
+		g.propose(numbered(i, 1000))
+	}
+	g.converge(10)
+	leader := g.leader()
+	full, third := g.others(leader)[0], g.others(leader)[1]
+	full.fs.SetLimit(0)
+	for i := range 50 {
+		g.propose(numbered(10+i, 5000))
+	}
+	g.await("the other two go on", func() bool { got, _ := third.machine.count(); return got == 60 })
+	if got, _ := full.machine.count(); got == 60 {
+		t.Error("a node without room has taken entries")
+	}
+	// Without the third one the vote of the full one is needed, and it cannot lead
+	// with less than the others have.
+	leader.node.SetFull(true)
+	g.await("a node with room leads", func() bool { return third.node.Leading() != nil })
+	leader.node.SetFull(false)
+	full.fs.SetLimit(-1)
+	g.converge(60)
+	third.close()
+	g.propose(numbered(60, 10))
+	third.start()
+	g.converge(61)
+}
