@@ -224,6 +224,7 @@ func (n *Node) newWork(m *pb.Message, in []incoming) work {
 	}
 	n.last = ents[len(ents)-1].GetIndex()
 	w.slots = make([]slot, len(ents))
+	near := 0 // the message that had the last payload: the next one is in it, or in the one behind
 	for i, e := range ents {
 		w.slots[i].entry = e
 		h, err := decodeHandle(e.GetData())
@@ -232,11 +233,13 @@ func (n *Node) newWork(m *pb.Message, in []incoming) work {
 		}
 		s := &w.slots[i]
 		s.shared = new(atomic.Bool)
-		for _, i := range in {
-			if p, ok := i.payloads[h]; ok {
+		for k := range in {
+			j := (near + k) % len(in)
+			if p, ok := in[j].payloads[h]; ok {
 				s.payload = p
 				w.bytes += len(p)
-				delete(i.payloads, h)
+				delete(in[j].payloads, h)
+				near = j
 				break
 			}
 		}

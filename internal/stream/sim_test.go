@@ -32,7 +32,7 @@ import (
 //	go test ./internal/stream -run TestSimulation -histories 100000
 //	go test ./internal/stream -run TestSimulation -seed 4711 -v
 var (
-	simHistories = flag.Int("histories", 300, "histories of TestSimulation")
+	simHistories = flag.Int("histories", 50, "histories of TestSimulation")
 	simSeed      = flag.Uint64("seed", 0, "run the history of this seed only, with the log of the nodes")
 	simFirst     = flag.Uint64("first", 1, "seed of the first history")
 )
@@ -71,7 +71,7 @@ type sim struct {
 	rng   *rand.Rand
 	net   *simNet
 	log   *slog.Logger
-	nodes []*simNode // all that ever were, in the order of their names
+	nodes []*simNode // all that ever were, in the order of their names; grows under mu
 	s     script
 
 	stop chan struct{} // the source's end
@@ -132,6 +132,8 @@ func newSim(t *testing.T, seed uint64) *sim {
 
 func (m *sim) node(name string) *simNode {
 	n := &simNode{name: name, fs: vfs.NewMem(m.rng.Uint64())}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.nodes = append(m.nodes, n)
 	return n
 }
@@ -190,8 +192,11 @@ func (m *sim) halt(n *simNode, clean bool) {
 func expected(err error) bool { return errors.Is(err, cluster.ErrRemoved) }
 
 func (m *sim) running() []*simNode {
+	m.mu.Lock()
+	nodes := slices.Clone(m.nodes)
+	m.mu.Unlock()
 	var out []*simNode
-	for _, n := range m.nodes {
+	for _, n := range nodes {
 		if n.stream() != nil {
 			out = append(out, n)
 		}
