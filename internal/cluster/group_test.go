@@ -20,7 +20,7 @@ const patience = 30 * time.Second
 
 // group is a cluster in this process, over real sockets.
 type group struct {
-	t     *testing.T
+	t     testing.TB
 	net   *network
 	nodes map[string]*member
 	log   *slog.Logger
@@ -38,7 +38,7 @@ type member struct {
 	change  func(*Config)
 }
 
-func newGroup(t *testing.T, names ...string) *group {
+func newGroup(t testing.TB, names ...string) *group {
 	t.Helper()
 	g := &group{t: t, net: newNetwork(), nodes: map[string]*member{}, log: slog.New(slog.DiscardHandler)}
 	if testing.Verbose() {
@@ -61,7 +61,7 @@ func newGroup(t *testing.T, names ...string) *group {
 	return g
 }
 
-type testOutput struct{ t *testing.T }
+type testOutput struct{ t testing.TB }
 
 func (o testOutput) Write(b []byte) (int, error) {
 	fmt.Printf("%s", b)

@@ -424,13 +424,14 @@ func (n *Node) tend(ctx context.Context) error {
 	}
 }
 
-// noteMatches remembers what the nodes have acknowledged.
+// noteMatches remembers what the nodes have acknowledged, as far as it is committed:
+// what is not may rightly be cut off again.
 func (n *Node) noteMatches() {
 	acked := map[uint64]uint64{}
 	n.call(func() {
 		if st := n.raw.Status(); st.RaftState == raft.StateLeader {
 			for id, pr := range st.Progress {
-				acked[id] = pr.Match
+				acked[id] = min(pr.Match, st.GetCommit())
 			}
 			n.checkSnapshots()
 		}

@@ -54,7 +54,7 @@ type peers struct {
 	senders map[uint64]*sender
 	heard   map[uint64]Member // who has called, and is not known to the group yet
 	reports map[uint64]heardReport
-	acked   map[uint64]uint64 // last entry that a node is known to have had
+	acked   map[uint64]uint64 // last committed entry that a node is known to have had
 }
 
 func newPeers(n *Node) *peers {

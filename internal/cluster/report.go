@@ -17,8 +17,8 @@ type report struct {
 	// Full: the disk has no room for events.
 	Full       bool      `json:"full,omitempty"`
 	Installing *Progress `json:"installing,omitempty"`
-	// Acked are the last entries that nodes have acknowledged, by Raft id: of a
-	// leader, who knows it.
+	// Acked are the last committed entries that nodes have acknowledged, by Raft id: of
+	// a leader, who knows it.
 	Acked map[uint64]uint64 `json:"acked,omitempty"`
 	// Extra is what the user of the cluster tells.
 	Extra json.RawMessage `json:"extra,omitempty"`

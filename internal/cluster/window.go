@@ -50,6 +50,7 @@ type window struct {
 	bytes    int             // payload in slots
 	snapshot *pb.Snapshot    // for the peer that asked last; nil = none is made
 	ask      func()          // asks for one to be made
+	asked    bool            // and it is not there yet
 }
 
 type entryID struct{ index, term uint64 }
@@ -133,7 +134,10 @@ func (w *window) Snapshot() (*pb.Snapshot, error) {
 			return s, nil
 		}
 	}
-	w.ask()
+	if !w.asked {
+		w.asked = true
+		w.ask()
+	}
 	return nil, raft.ErrSnapshotTemporarilyUnavailable
 }
 
@@ -141,12 +145,16 @@ func (w *window) Snapshot() (*pb.Snapshot, error) {
 func (w *window) offer(s *pb.Snapshot) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.snapshot = s
+	w.snapshot, w.asked = s, false
 }
 
 // dropSnapshot forgets one that was made before the membership changed: it does
 // not name the receiver.
-func (w *window) dropSnapshot() { w.offer(nil) }
+func (w *window) dropSnapshot() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.snapshot = nil
+}
 
 // stage makes slots known that are on their way to the disk, so that they can be
 // sent to the peers at the same time. What was staged behind their first one is
