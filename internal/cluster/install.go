@@ -53,7 +53,7 @@ type installer struct {
 	wake   chan struct{}
 
 	replaced bool // the log was begun anew for a job that is not finished
-	reviewed bool // the state machine has seen what is in that log
+	reviewed bool // the state machine has seen what is in that log, for the present job
 
 	done, total atomic.Uint64 // bytes of the present job
 	began       atomic.Int64  // nanoseconds since 1970
@@ -101,6 +101,7 @@ func (i *installer) run(ctx context.Context) error {
 		jobCtx, cancel := context.WithCancel(ctx)
 		i.cancel = cancel
 		i.mu.Unlock()
+		i.reviewed = false // another state may begin with another file
 		err := i.install(jobCtx, *job)
 		superseded := jobCtx.Err() != nil
 		cancel()
