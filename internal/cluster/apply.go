@@ -45,6 +45,9 @@ type StateMachine interface {
 	// Snapshot returns the state like Checkpoint, at any time. Equal states are
 	// equal bytes, on every node.
 	Snapshot() ([]byte, error)
+	// Needs returns the first entry that has to be in the log for a state that Snapshot
+	// returned; 0: none.
+	Needs(state []byte) (uint64, error)
 	// Replace begins a snapshot's way in: what was there is gone, and so is the log.
 	// The entries that state is made of, as far as they are kept, come through
 	// Review, and then Adopt puts a state into force, which may be a later one.
@@ -160,18 +163,27 @@ func (a *applier) changeMembership(e *pb.Entry, live bool) error {
 
 // makeSnapshot answers the window's asking for one.
 func (a *applier) makeSnapshot() error {
-	state, err := a.n.machine.Snapshot()
+	data, err := a.encodeSnapshot()
 	if err != nil {
-		return fmt.Errorf("make a snapshot: %w", err)
-	}
-	data, err := checkpoint{index: a.last.index, term: a.last.term, group: a.group, state: state}.encode()
-	if err != nil {
-		return fmt.Errorf("make a snapshot: %w", err)
+		return err
 	}
 	a.n.window.offer(&pb.Snapshot{Data: data, Metadata: &pb.SnapshotMetadata{
 		Index: new(a.last.index), Term: new(a.last.term), ConfState: a.group.conf,
 	}})
 	return nil
+}
+
+// encodeSnapshot returns the state after the last applied entry, as a checkpoint.
+func (a *applier) encodeSnapshot() ([]byte, error) {
+	state, err := a.n.machine.Snapshot()
+	if err != nil {
+		return nil, fmt.Errorf("make a snapshot: %w", err)
+	}
+	data, err := checkpoint{index: a.last.index, term: a.last.term, group: a.group, state: state}.encode()
+	if err != nil {
+		return nil, fmt.Errorf("make a snapshot: %w", err)
+	}
+	return data, nil
 }
 
 // add collects an entry for the state machine, and takes a checkpoint when the

@@ -51,6 +51,7 @@ func (*sink) Restore(uint64, []byte, []uint64) error    { return nil }
 func (*sink) Apply([]Entry) error                       { return nil }
 func (*sink) Checkpoint(uint64, uint64) ([]byte, error) { return nil, nil }
 func (*sink) Snapshot() ([]byte, error)                 { return nil, nil }
+func (*sink) Needs([]byte) (uint64, error)              { return 0, nil }
 func (*sink) Replace([]byte) error                      { return nil }
 func (*sink) Review([]Entry) error                      { return nil }
 func (*sink) Adopt(uint64, []byte) error                { return nil }

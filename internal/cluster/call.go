@@ -15,7 +15,7 @@ const callTime = 30 * time.Second
 
 // question is what a node asks another one to do.
 type question struct {
-	Do      string `json:"do"` // add, promote, remove, transfer, digest
+	Do      string `json:"do"` // add, promote, remove, transfer, digest, snapshot
 	Name    string `json:"name,omitempty"`
 	Address string `json:"address,omitempty"`
 	From    uint64 `json:"from,omitempty"`
@@ -28,6 +28,9 @@ type reply struct {
 	Digests []Digest `json:"digests,omitempty"`
 	Entry   uint64   `json:"entry,omitempty"` // the last that is digested
 	First   uint64   `json:"first,omitempty"` // of the log
+	// Snapshot is that of a leader, in the form of a checkpoint, and Term its term.
+	Snapshot []byte `json:"snapshot,omitempty"`
+	Term     uint64 `json:"term,omitempty"`
 }
 
 // Errors that cross the wire, by their codes.
@@ -85,6 +88,9 @@ func (n *Node) answer(ctx context.Context, q question) (reply, error) {
 		return reply{}, n.remove(ctx, q.Name)
 	case "transfer":
 		return reply{}, n.transfer(ctx, q.Name)
+	case "snapshot":
+		data, term, err := n.newSnapshot(ctx)
+		return reply{Snapshot: data, Term: term}, err
 	case "digest":
 		digests, last, err := n.digests(ctx, q.From, q.To)
 		return reply{Digests: digests, Entry: last, First: n.segments.FirstIndex()}, err

@@ -153,6 +153,7 @@ type saver struct {
 	pending *checkpoint
 	drop    uint64 // entries before it are not needed any more
 	dropAt  uint64 // the entry that says so
+	holds   int    // peers that are being sent the log
 	wake    chan struct{}
 }
 
@@ -172,6 +173,14 @@ func (s *saver) release(index, at uint64) {
 	if index > s.drop {
 		s.drop, s.dropAt = index, at
 	}
+	s.mu.Unlock()
+	s.notify()
+}
+
+// hold keeps segments as long as peers are being sent the log.
+func (s *saver) hold(n int) {
+	s.mu.Lock()
+	s.holds += n
 	s.mu.Unlock()
 	s.notify()
 }
@@ -216,7 +225,7 @@ func (s *saver) run(ctx context.Context) error {
 func (s *saver) work(committed uint64) error {
 	s.mu.Lock()
 	c, drop := s.pending, s.drop
-	if s.dropAt > committed {
+	if s.dropAt > committed || s.holds > 0 {
 		drop = 0
 	}
 	s.mu.Unlock()

@@ -182,6 +182,7 @@ type Node struct {
 	applier     *applier
 	installer   *installer
 	installing  atomic.Bool // a snapshot is not whole yet
+	deaf        atomic.Bool // to entries of the leader: a newer snapshot is awaited
 	peers       *peers
 	repairer    *repairer
 	reads       reads

@@ -75,6 +75,8 @@ func (c *counter) Checkpoint(_, _ uint64) ([]byte, error) {
 
 func (c *counter) Snapshot() ([]byte, error) { return c.Checkpoint(0, 0) }
 
+func (c *counter) Needs([]byte) (uint64, error) { return 0, nil }
+
 func (c *counter) Replace(state []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

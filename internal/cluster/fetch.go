@@ -154,6 +154,8 @@ func (n *Node) sendEntries(ctx context.Context, c *peer.Conn, from, to uint64) e
 		return err
 	}
 	defer r.Close()
+	n.saver.hold(1) // nothing of it is dropped meanwhile
+	defer n.saver.hold(-1)
 	pace := pacer{n: n}
 	var head []byte
 	for next := from; next <= to; {
@@ -338,6 +340,13 @@ func (i *installer) fetch(ctx context.Context, m Member, job checkpoint) error {
 	i.total.Store(i.done.Load() + answer.Bytes)
 	switch {
 	case answer.Anew:
+		needs, err := n.machine.Needs(job.state)
+		if err != nil {
+			return &fatalError{err}
+		}
+		if answer.From > job.index+1 || needs != 0 && answer.From > needs {
+			return fmt.Errorf("entry %d: %w: the log of the peer begins with %d", needs, errGone, answer.From)
+		}
 		if err := i.replace(ctx, job, entryID{answer.From - 1, answer.PrevTerm}); err != nil {
 			return &fatalError{err}
 		}

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	pb "go.etcd.io/raft/v3/raftpb"
 )
 
 // How a node comes into a group. An empty folder gets a Raft id of its own, and
@@ -135,12 +133,7 @@ func (n *Node) begin(members []Member) error {
 			from = m.ID
 		}
 	}
-	n.inbox.push(incoming{m: &pb.Message{
-		Type: pb.MsgSnap.Enum(), To: new(n.id), From: new(from), Term: new(uint64(firstTerm)),
-		Snapshot: &pb.Snapshot{Data: data, Metadata: &pb.SnapshotMetadata{
-			Index: new(uint64(firstIndex)), Term: new(uint64(firstTerm)), ConfState: group.conf,
-		}},
-	}})
+	n.inbox.push(incoming{m: snapshotMessage(checkpoint{index: firstIndex, term: firstTerm, group: group}, data, from, n.id, firstTerm)})
 	return nil
 }
 

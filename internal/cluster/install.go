@@ -80,6 +80,7 @@ func (i *installer) offer(c checkpoint) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.job = &c
+	i.n.deaf.Store(false)
 	if i.cancel != nil {
 		i.cancel()
 	}
@@ -147,15 +148,20 @@ func (i *installer) install(ctx context.Context, job checkpoint) error {
 	}
 	for n.segments.LastIndex() < job.index || !i.replaced && n.applied.Load() < job.index {
 		var err error = errors.New("no peer is known")
+		purged := false
 		for _, m := range n.fetchOrder(job.group) {
 			if err = i.fetch(ctx, m, job); err == nil || ctx.Err() != nil {
 				break
 			}
+			purged = purged || errors.Is(err, errGone)
 			var fatal *fatalError
 			if errors.As(err, &fatal) {
 				return fatal.err
 			}
 			n.log.Warn("could not fetch the log from a peer; trying on", "peer", m.Name, "error", err)
+		}
+		if err != nil && purged {
+			i.renew(ctx)
 		}
 		if err != nil {
 			select {
@@ -166,6 +172,43 @@ func (i *installer) install(ctx context.Context, job checkpoint) error {
 		}
 	}
 	return i.finish(ctx, job)
+}
+
+// renew asks the leader for another snapshot, because what the present one needs
+// was purged by all peers. Raft would not send one by itself: it takes this node
+// for one that has the present one. Until it comes Raft hears of no entries, so
+// that it is newer than all that it knows of.
+func (i *installer) renew(ctx context.Context) {
+	n := i.n
+	n.deaf.Store(true)
+	leader, ok := n.group().byID(n.Leader())
+	for _, m := range n.peers.known(n.group()) {
+		if m.ID == n.Leader() {
+			leader, ok = m, true
+		}
+	}
+	if !ok {
+		return
+	}
+	answer, err := n.askNode(ctx, leader, question{Do: "snapshot"})
+	var c checkpoint
+	if err == nil {
+		c, err = decodeCheckpoint(answer.Snapshot)
+	}
+	if err != nil {
+		n.log.Warn("what this node lacks was purged meanwhile, and the leader gave no newer snapshot; trying on", "leader", leader.Name, "error", err)
+		return
+	}
+	n.log.Info("what this node lacks was purged meanwhile; it begins with a newer snapshot", "entry", c.index)
+	n.inbox.push(incoming{m: snapshotMessage(c, answer.Snapshot, leader.ID, n.id, answer.Term)})
+}
+
+// snapshotMessage is what a leader sends.
+func snapshotMessage(c checkpoint, data []byte, from, to, term uint64) *pb.Message {
+	return &pb.Message{
+		Type: pb.MsgSnap.Enum(), To: new(to), From: new(from), Term: new(term),
+		Snapshot: &pb.Snapshot{Data: data, Metadata: &pb.SnapshotMetadata{Index: new(c.index), Term: new(c.term), ConfState: c.group.conf}},
+	}
 }
 
 // fatalError is one that no other peer can help with.

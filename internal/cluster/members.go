@@ -398,6 +398,20 @@ func (n *Node) handOver(ctx context.Context) error {
 // wait for an election.
 func (n *Node) HandOver(ctx context.Context) error { return n.handOver(ctx) }
 
+// newSnapshot makes a snapshot that is newer than everything that any node has
+// heard of: behind an entry that changes nothing.
+func (n *Node) newSnapshot(ctx context.Context) (data []byte, term uint64, err error) {
+	self, _ := n.group().byID(n.id)
+	if err := n.propose(ctx, pb.ConfChangeUpdateNode, change{Member: self}); err != nil {
+		return nil, 0, err
+	}
+	err = n.inApplier(ctx, func(a *applier) (err error) {
+		data, err = a.encodeSnapshot()
+		return err
+	})
+	return data, n.hard.raft().GetTerm(), err
+}
+
 // tend does, until ctx ends, what a leader owes the membership: names, addresses
 // and formats as the nodes tell them, and a full disk.
 func (n *Node) tend(ctx context.Context) error {

@@ -75,6 +75,10 @@ func (p *peers) readData(ctx context.Context, c *peer.Conn, h peer.Hello) error 
 		if err != nil {
 			return err
 		}
+		if p.n.deaf.Load() && m.GetType() == pb.MsgApp {
+			p.n.intake.release(in.bytes)
+			continue
+		}
 		p.n.inbox.push(in)
 	}
 }

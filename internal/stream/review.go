@@ -50,6 +50,15 @@ func (r *review) apply(entry cluster.Entry) (e effect, counts bool, err error) {
 	return e, err == nil && !e.void, err
 }
 
+// Needs implements cluster.StateMachine.
+func (m machine) Needs(encoded []byte) (uint64, error) {
+	r, err := newReview(encoded)
+	if err != nil {
+		return 0, err
+	}
+	return r.first, nil
+}
+
 // Replace implements cluster.StateMachine: readers are sent away until Adopt.
 func (m machine) Replace(encoded []byte) error {
 	s := m.s
