@@ -1,5 +1,5 @@
-// Command kingbus-demo shows kingbus at work between a real MySQL source and a
-// real MySQL replica, all on this machine. `make demo` builds and runs it.
+// Command kingbus-demo shows kingbus at work between a real MySQL source and real
+// MySQL replicas, all on this machine. `make demo` builds and runs it.
 package main
 
 import (
@@ -33,17 +33,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	seconds := 0
 	cmd := &cobra.Command{
 		Use:   "kingbus-demo",
-		Short: "Show kingbus between a real MySQL source and a real MySQL replica",
-		Long: `Start a MySQL source, kingbus and a MySQL replica in temporary folders on this
-machine's loopback, write to the source, and show live what goes through. If
-there is no mysqld on PATH, one is fetched once and kept in the user's cache
+		Short: "Show kingbus between a real MySQL source and real MySQL replicas",
+		Long: `Start a MySQL source, three nodes of kingbus and two MySQL replicas in temporary
+folders on this machine's loopback, write to the source, and show live what goes
+through. A node that dies is started again after some seconds. If there is no mysqld on PATH, one is fetched once and kept in the user's cache
 folder; nothing is installed.
 
 Exit codes:
-  0    stopped, and with --seconds: source and replica were found equal
-  1    something failed, or source and replica are not equal
+  0    stopped, and with --seconds: source and replicas were found equal
+  1    something failed, or source and replicas are not equal
   2    wrong arguments
-  130  interrupted before source and replica were compared`,
+  130  interrupted before source and replicas were compared`,
 		Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ran = true
@@ -62,6 +62,10 @@ Exit codes:
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	flags.IntVar(&seconds, "seconds", 0, "write for that long, then compare source and replica; 0 = until Ctrl-C, without comparison")
+	flags.IntVar(&cfg.Nodes, "nodes", 3, "nodes of kingbus")
+	flags.IntVar(&cfg.Replicas, "replicas", 2, "MySQL replicas, on different nodes")
+	flags.BoolVar(&cfg.Kill, "kill", true, "with --seconds: kill the leader with SIGKILL in the middle")
+	flags.DurationVar(&cfg.KillEvery, "kill-every", 0, "kill the leader that often; 0 = not")
 	flags.IntVar(&cfg.Rate, "rate", 300, "transactions to write per second")
 	flags.IntVar(&cfg.Writers, "writers", 4, "connections that write")
 	flags.StringVar(&cfg.Kingbus, "kingbus", "bin/kingbus", "the program kingbus")

@@ -1,5 +1,6 @@
-// Package demo shows kingbus at work: it starts a real MySQL source, kingbus and a real MySQL replica on this machine,
-// writes a steady workload to the source, shows live what goes through, and in the end compares source and replica.
+// Package demo shows kingbus at work: it starts a real MySQL source, the nodes of a cluster and real MySQL replicas on
+// this machine, writes a steady workload to the source, shows live what goes through, and in the end compares source and
+// replicas. A node that dies, or is killed, is started again after a moment.
 //
 // Everything listens on loopback and lies in temporary folders. Close stops and removes all of it; if the process dies
 // without that, the kernel kills the servers (PDEATHSIG) and small helpers remove the folders.
@@ -15,6 +16,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,6 +42,12 @@ type Config struct {
 	// Duration is how long to write before source and replica are compared; 0 is until the context ends, without
 	// comparison.
 	Duration time.Duration
+	// Nodes is how many nodes kingbus has: 1, or an odd number up to MaxNodes. Replicas is how many MySQL servers
+	// replicate from them; the first ones hang on different nodes.
+	Nodes, Replicas int
+	// Kill kills the leader with SIGKILL in the middle of Duration, or every KillEvery if that is not 0.
+	Kill      bool
+	KillEvery time.Duration
 	// Rate is how many transactions to write per second, all writers together.
 	Rate int
 	// Writers is the number of connections that write.
@@ -51,8 +59,10 @@ type Config struct {
 
 // Bounds of the settings.
 const (
-	MaxRate    = 20_000
-	MaxWriters = 64
+	MaxRate     = 20_000
+	MaxWriters  = 64
+	MaxNodes    = 7
+	MaxReplicas = 8
 )
 
 func (c *Config) check() error {
@@ -61,6 +71,12 @@ func (c *Config) check() error {
 		return fmt.Errorf("%w: a rate of %d transactions per second, it must be from 1 to %d", ErrUsage, c.Rate, MaxRate)
 	case c.Writers < 1 || c.Writers > MaxWriters:
 		return fmt.Errorf("%w: %d writers, there must be from 1 to %d", ErrUsage, c.Writers, MaxWriters)
+	case c.Nodes < 1 || c.Nodes > MaxNodes:
+		return fmt.Errorf("%w: %d nodes, there must be from 1 to %d", ErrUsage, c.Nodes, MaxNodes)
+	case c.Replicas < 1 || c.Replicas > MaxReplicas:
+		return fmt.Errorf("%w: %d replicas, there must be from 1 to %d", ErrUsage, c.Replicas, MaxReplicas)
+	case c.KillEvery < 0:
+		return fmt.Errorf("%w: to kill every %v", ErrUsage, c.KillEvery)
 	case c.Duration < 0:
 		return fmt.Errorf("%w: a duration of %v, it must not be negative", ErrUsage, c.Duration)
 	}
@@ -115,10 +131,11 @@ type demo struct {
 	cfg  Config
 	view *view
 
-	folder  *folder
-	source  *mysqltest.Instance
-	kingbus *kingbus
-	replica *mysqltest.Instance
+	folder   *folder
+	source   *mysqltest.Instance
+	nodes    []*kingbus
+	password string // of replicaUser
+	replicas []*mysqltest.Instance
 
 	// work ends kingbus and everything that asks or writes; its goroutines are waited for by close.
 	work struct {
@@ -153,27 +170,52 @@ func (d *demo) start(ctx context.Context) (err error) {
 		return err
 	}
 	d.view.progress("starting kingbus")
-	if d.kingbus, err = newKingbus(d.cfg.Kingbus, d.folder, d.source.Addr(), d.view.notice); err != nil {
+	if d.nodes, d.password, err = newNodes(d.cfg, d.folder, d.source.Addr(), d.view.notice); err != nil {
 		return err
 	}
-	d.work.Go(func() error { return d.kingbus.run(d.work.ctx) })
-	if err := d.kingbus.awaitReady(d.work.ctx); err != nil {
-		return d.cause(err)
+	for _, k := range d.nodes {
+		d.work.Go(func() error { return k.run(d.work.ctx) })
 	}
-	d.view.progress("starting the replica")
-	if d.replica, err = mysqltest.Launch(ctx, mysqltest.Options{Name: "replica", Args: serverArgs(), Progress: d.view.progress}); err != nil {
-		return err
+	for _, k := range d.nodes {
+		if err := k.awaitReady(d.work.ctx); err != nil {
+			return d.cause(err)
+		}
 	}
-	if err := d.startReplica(ctx); err != nil {
-		return err
+	for i := range d.cfg.Replicas {
+		name := d.replicaName(i)
+		d.view.progress("starting " + name)
+		inst, err := mysqltest.Launch(ctx, mysqltest.Options{Name: name, Args: serverArgs(), Progress: d.view.progress})
+		if err != nil {
+			return err
+		}
+		d.replicas = append(d.replicas, inst)
+		if err := d.startReplica(ctx, i); err != nil {
+			return err
+		}
 	}
-	if d.watch, err = newWatcher(ctx, d.source, d.kingbus, d.replica); err != nil {
+	if d.watch, err = newWatcher(ctx, d); err != nil {
 		return err
 	}
 	if err := d.writeScripts(ctx); err != nil {
 		return err
 	}
 	return d.startWriting(d.work.ctx)
+}
+
+// replicaName is what a replica is called everywhere.
+func (d *demo) replicaName(i int) string {
+	if d.cfg.Replicas == 1 {
+		return "replica"
+	}
+	return fmt.Sprintf("replica%d", i+1)
+}
+
+// servers returns the MySQL servers that were started.
+func (d *demo) servers() []*mysqltest.Instance {
+	if d.source == nil {
+		return nil
+	}
+	return append([]*mysqltest.Instance{d.source}, d.replicas...)
 }
 
 // cause returns what ended the work, if it was one of its goroutines, instead of a consequence of that.
@@ -189,8 +231,8 @@ func (d *demo) cause(err error) error {
 
 // blame adds which MySQL server has died, if one has: the errors after that only speak of lost connections.
 func (d *demo) blame(err error) error {
-	for _, inst := range []*mysqltest.Instance{d.source, d.replica} {
-		if inst != nil && !inst.Running() {
+	for _, inst := range d.servers() {
+		if !inst.Running() {
 			err = fmt.Errorf("the MySQL server %q has died, and only kingbus is started again by the demo: %w", inst.Name, err)
 		}
 	}
@@ -230,6 +272,17 @@ func (d *demo) show(ctx context.Context) error {
 		defer timer.Stop()
 		end = timer.C
 	}
+	var kill <-chan time.Time
+	switch {
+	case d.cfg.KillEvery > 0:
+		ticker := time.NewTicker(d.cfg.KillEvery)
+		defer ticker.Stop()
+		kill = ticker.C
+	case d.cfg.Kill && d.cfg.Duration > 0:
+		timer := time.NewTimer(d.cfg.Duration / 2)
+		defer timer.Stop()
+		kill = timer.C
+	}
 	tick := time.NewTicker(redraw)
 	defer tick.Stop()
 	for {
@@ -238,6 +291,10 @@ func (d *demo) show(ctx context.Context) error {
 		}
 		d.draw("")
 		select {
+		case <-kill:
+			if err := d.killLeader(); err != nil {
+				return err
+			}
 		case <-ctx.Done():
 			return nil
 		case <-d.work.ctx.Done():
@@ -247,6 +304,22 @@ func (d *demo) show(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// killLeader kills the node that leads, or, when nobody does, none.
+func (d *demo) killLeader() error {
+	s := d.watch.now()
+	i := s.leader()
+	if i < 0 {
+		d.view.notice("nobody leads at present, so nobody is killed")
+		return nil
+	}
+	pid, err := d.nodes[i].kill()
+	if err != nil {
+		return fmt.Errorf("kill %s: %w", d.nodes[i].name, err)
+	}
+	d.view.notice("kill -9 %d: %s, which leads", pid, d.nodes[i].name)
+	return nil
 }
 
 // close stops and removes everything that start made. It is idempotent.
@@ -260,10 +333,8 @@ func (d *demo) close() error {
 	if d.watch != nil {
 		d.watch.close()
 	}
-	for _, inst := range []*mysqltest.Instance{d.replica, d.source} {
-		if inst != nil {
-			errs = append(errs, inst.Close())
-		}
+	for _, inst := range slices.Backward(d.servers()) {
+		errs = append(errs, inst.Close())
 	}
 	if d.folder != nil {
 		errs = append(errs, d.folder.remove())

@@ -23,8 +23,8 @@ import (
 )
 
 const (
-	// restartDelay is how long a kingbus that died stays dead.
-	restartDelay = time.Second
+	// restartDelay is how long a kingbus that died stays dead: in a cluster long enough to see the others go on.
+	restartDelay, restartDelayCluster = time.Second, 5 * time.Second
 	// A kingbus that ends within quick of its start maxQuick times in a row is given up.
 	quick    = 3 * time.Second
 	maxQuick = 5
@@ -37,45 +37,62 @@ const (
 	replicaUser = "replica" // as whom the replica logs in at kingbus
 )
 
-// kingbus is the node: one data folder and fixed addresses, on which one process after another runs.
+// kingbus is a node: one data folder and fixed addresses, on which one process after another runs.
 type kingbus struct {
-	path     string
-	args     []string
-	log      string // file that takes what the processes say
-	mysql    string // host:port
-	admin    string // host:port
-	password string // of replicaUser
-	notice   func(format string, args ...any)
-	delay    time.Duration // between a death and the next start
-	client   *http.Client
-	version  string // known after awaitReady
+	name    string // "kingbus", or the node's in a cluster
+	path    string
+	args    []string
+	log     string // file that takes what the processes say
+	mysql   string // host:port
+	admin   string // host:port
+	peer    string // host:port; "" without peers
+	notice  func(format string, args ...any)
+	delay   time.Duration // between a death and the next start
+	client  *http.Client
+	version string // known after awaitReady
 
 	mu     sync.Mutex
 	pid    int // 0 while no process runs
 	starts int
 }
 
-func newKingbus(path string, f *folder, source string, notice func(string, ...any)) (*kingbus, error) {
-	k := &kingbus{
-		path: path, log: f.file("kingbus.log"), notice: notice, delay: restartDelay,
-		client: &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}},
+// newNodes makes n nodes, of one cluster if they are several. password is of replicaUser.
+func newNodes(cfg Config, f *folder, source string, notice func(string, ...any)) (nodes []*kingbus, password string, err error) {
+	password, passwordFile, err := f.newPassword("replica.password")
+	if err != nil {
+		return nil, "", err
 	}
-	var err error
-	for _, addr := range []*string{&k.mysql, &k.admin} {
-		if *addr, err = freeAddress(); err != nil {
-			return nil, err
+	var initial []string
+	for i := range cfg.Nodes {
+		k := &kingbus{
+			name: "kingbus", path: cfg.Kingbus, notice: notice, delay: restartDelay,
+			client: &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}},
+		}
+		addresses := []*string{&k.mysql, &k.admin}
+		if cfg.Nodes > 1 {
+			k.name, k.delay = fmt.Sprintf("n%d", i+1), restartDelayCluster
+			addresses = append(addresses, &k.peer)
+		}
+		for _, addr := range addresses {
+			if *addr, err = freeAddress(); err != nil {
+				return nil, "", err
+			}
+		}
+		k.log = f.file(k.name + ".log")
+		initial = append(initial, k.name+"="+k.peer)
+		nodes = append(nodes, k)
+	}
+	for _, k := range nodes {
+		k.args = []string{"serve", "--data-dir", f.file(k.name + ".data"),
+			"--mysql-listen", k.mysql, "--admin-listen", k.admin,
+			"--source", "mysql://" + sourceUser + "@" + source, "--source-password-file", f.file(sourcePasswordFile),
+			"--replica-user", replicaUser, "--replica-password-file", passwordFile,
+			"--retain-size", "1GiB", "--shutdown-timeout", "5s"}
+		if k.peer != "" {
+			k.args = append(k.args, "--node-name", k.name, "--peer-listen", k.peer, "--initial-cluster", strings.Join(initial, ","))
 		}
 	}
-	var replicaFile string
-	if k.password, replicaFile, err = f.newPassword("replica.password"); err != nil {
-		return nil, err
-	}
-	k.args = []string{"serve", "--data-dir", f.file("data"),
-		"--mysql-listen", k.mysql, "--admin-listen", k.admin,
-		"--source", "mysql://" + sourceUser + "@" + source, "--source-password-file", f.file(sourcePasswordFile),
-		"--replica-user", replicaUser, "--replica-password-file", replicaFile,
-		"--retain-size", "1GiB", "--shutdown-timeout", "5s"}
-	return k, nil
+	return nodes, password, nil
 }
 
 // freeAddress returns a loopback address on which nobody listens. The port is from below the range out of which Linux
@@ -114,9 +131,9 @@ func (k *kingbus) run(ctx context.Context) error {
 			failures = 0
 		}
 		if failures == maxQuick {
-			return fmt.Errorf("kingbus ends again and again (%v); its log says:\n%s", err, lastLines(k.log, 5))
+			return fmt.Errorf("%s ends again and again (%v); its log says:\n%s", k.name, err, lastLines(k.log, 5))
 		}
-		k.notice("kingbus (pid %d) ended: %v. It is started again in %v.", pid, err, k.delay)
+		k.notice("%s (pid %d) ended: %v. It is started again in %v.", k.name, pid, err, k.delay)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -180,7 +197,16 @@ func (k *kingbus) process() (pid, starts int) {
 	return k.pid, k.starts
 }
 
-// awaitReady returns once the API answers.
+// kill kills the running process; 0: there is none.
+func (k *kingbus) kill() (pid int, err error) {
+	pid, _ = k.process()
+	if pid == 0 {
+		return 0, nil
+	}
+	return pid, syscall.Kill(pid, syscall.SIGKILL)
+}
+
+// awaitReady returns once the node is fit to serve.
 func (k *kingbus) awaitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -188,13 +214,16 @@ func (k *kingbus) awaitReady(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		st, err := k.status(ctx)
-		if err == nil {
+		if err == nil && st.Ready {
 			k.version = st.Version
 			return nil
 		}
+		if err == nil {
+			err = errors.New(strings.Join(st.Reasons, "; "))
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("kingbus does not answer at %s: %w; its log says:\n%s", k.admin, err, lastLines(k.log, 5))
+			return fmt.Errorf("%s does not answer at %s: %w; its log says:\n%s", k.name, k.admin, err, lastLines(k.log, 5))
 		case <-tick.C:
 		}
 	}

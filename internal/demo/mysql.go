@@ -32,43 +32,62 @@ func (d *demo) prepareSource(ctx context.Context) error {
 	return d.source.Exec(ctx, schema())
 }
 
-// startReplica makes the replica follow kingbus, as it would follow a MySQL.
-func (d *demo) startReplica(ctx context.Context) error {
-	host, port, err := net.SplitHostPort(d.kingbus.mysql)
+// startReplica makes a replica follow kingbus, as it would follow a MySQL: the first one the first node, and so on. With
+// several nodes it has them all in its failover list, so that it moves to another one by itself.
+func (d *demo) startReplica(ctx context.Context, i int) error {
+	host, port, err := net.SplitHostPort(d.nodes[i%len(d.nodes)].mysql)
 	if err != nil {
 		return err
 	}
-	return d.replica.Exec(ctx, fmt.Sprintf("CHANGE REPLICATION SOURCE TO SOURCE_HOST='%s', SOURCE_PORT=%s, SOURCE_USER='%s', SOURCE_PASSWORD='%s', "+
-		"SOURCE_AUTO_POSITION=1, SOURCE_SSL=1, SOURCE_CONNECT_RETRY=1, SOURCE_RETRY_COUNT=86400, SOURCE_HEARTBEAT_PERIOD=1; START REPLICA",
-		host, port, replicaUser, d.kingbus.password))
+	failover := "SOURCE_RETRY_COUNT=86400"
+	var list string
+	if len(d.nodes) > 1 {
+		failover = "SOURCE_RETRY_COUNT=2, SOURCE_CONNECTION_AUTO_FAILOVER=1"
+		for _, k := range d.nodes {
+			h, p, err := net.SplitHostPort(k.mysql)
+			if err != nil {
+				return err
+			}
+			// Equal weights: it stays where it is when a node comes back.
+			list += fmt.Sprintf("DO asynchronous_connection_failover_add_source('', '%s', %s, '', 50); ", h, p)
+		}
+	}
+	return d.replicas[i].Exec(ctx, fmt.Sprintf("CHANGE REPLICATION SOURCE TO SOURCE_HOST='%s', SOURCE_PORT=%s, SOURCE_USER='%s', SOURCE_PASSWORD='%s', "+
+		"SOURCE_AUTO_POSITION=1, SOURCE_SSL=1, SOURCE_CONNECT_RETRY=1, %s, SOURCE_HEARTBEAT_PERIOD=1; %sSTART REPLICA",
+		host, port, replicaUser, d.password, failover, list))
 }
 
 // writeScripts makes what a user can call to look around: the mysql client may lie in a cache folder, where nobody would
 // find it.
 func (d *demo) writeScripts(ctx context.Context) error {
-	for name, inst := range map[string]*mysqltest.Instance{"source": d.source, "replica": d.replica} {
-		if err := os.Symlink(inst.ErrorLog, d.folder.file(name+".log")); err != nil {
+	for _, inst := range d.servers() {
+		if err := os.Symlink(inst.ErrorLog, d.folder.file(inst.Name+".log")); err != nil {
 			return err
 		}
 		mysql := inst.Tool(ctx, "mysql", "--socket="+inst.Socket, "--user=root")
-		if err := d.folder.script(name, "", mysql.Args); err != nil {
+		if err := d.folder.script(inst.Name, "", mysql.Args); err != nil {
 			return err
 		}
 	}
-	if err := d.folder.script("kingbus-status", "", []string{d.cfg.Kingbus, "status", "--admin-listen", d.kingbus.admin}); err != nil {
-		return err
+	password := fmt.Sprintf("MYSQL_PWD=%s; export MYSQL_PWD\n", d.password)
+	for _, k := range d.nodes {
+		if err := d.folder.script(k.name+"-status", "", []string{d.cfg.Kingbus, "status", "--admin-listen", k.admin}); err != nil {
+			return err
+		}
+		host, port, err := net.SplitHostPort(k.mysql)
+		if err != nil {
+			return err
+		}
+		login := []string{"--host=" + host, "--port=" + port, "--user=" + replicaUser}
+		if err := d.folder.script(k.name, password, d.source.Tool(ctx, "mysql", login...).Args); err != nil {
+			return err
+		}
+		binlog := append(login, "--read-from-remote-server", "--verbose")
+		if err := d.folder.script(k.name+"-binlog", password, d.source.Tool(ctx, "mysqlbinlog", binlog...).Args); err != nil {
+			return err
+		}
 	}
-	host, port, err := net.SplitHostPort(d.kingbus.mysql)
-	if err != nil {
-		return err
-	}
-	login := []string{"--host=" + host, "--port=" + port, "--user=" + replicaUser}
-	password := fmt.Sprintf("MYSQL_PWD=%s; export MYSQL_PWD\n", d.kingbus.password)
-	if err := d.folder.script("kingbus", password, d.replica.Tool(ctx, "mysql", login...).Args); err != nil {
-		return err
-	}
-	binlog := append(login, "--read-from-remote-server", "--verbose")
-	return d.folder.script("kingbus-binlog", password, d.replica.Tool(ctx, "mysqlbinlog", binlog...).Args)
+	return nil
 }
 
 // keepLogs copies the logs to where close does not remove them, and shows their last lines.
@@ -76,11 +95,13 @@ func (d *demo) keepLogs() {
 	if d.folder == nil {
 		return
 	}
-	logs := map[string]string{"kingbus.log": d.folder.file("kingbus.log")}
-	for name, inst := range map[string]*mysqltest.Instance{"source.log": d.source, "replica.log": d.replica} {
-		if inst != nil {
-			logs[name] = inst.ErrorLog
-		}
+	type log struct{ name, path string }
+	var logs []log
+	for _, inst := range d.servers() {
+		logs = append(logs, log{inst.Name + ".log", inst.ErrorLog})
+	}
+	for _, k := range d.nodes {
+		logs = append(logs, log{k.name + ".log", k.log})
 	}
 	dir, err := os.MkdirTemp("", "kingbus-demo-logs-")
 	if err != nil {
@@ -88,17 +109,17 @@ func (d *demo) keepLogs() {
 		return
 	}
 	kept := 0
-	for _, name := range []string{"source.log", "replica.log", "kingbus.log"} {
-		text, err := os.ReadFile(logs[name])
+	for _, l := range logs {
+		text, err := os.ReadFile(l.path)
 		if err != nil {
 			continue // never started
 		}
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
-			d.view.notice("%s could not be kept: %v", name, err)
+		if err := os.WriteFile(filepath.Join(dir, l.name), text, 0o600); err != nil {
+			d.view.notice("%s could not be kept: %v", l.name, err)
 			continue
 		}
 		kept++
-		d.view.line("\nThe end of %s:\n%s", name, indent(lastLines(logs[name], 8)))
+		d.view.line("\nThe end of %s:\n%s", l.name, indent(lastLines(l.path, 8)))
 	}
 	if kept == 0 {
 		_ = os.Remove(dir)

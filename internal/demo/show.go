@@ -8,29 +8,40 @@ import (
 
 // printHeader says what runs where, and what can be tried.
 func (d *demo) printHeader() {
-	pid, _ := d.kingbus.process()
 	end := "Ctrl-C stops and removes everything."
 	if d.cfg.Duration > 0 {
 		end = fmt.Sprintf("It ends by itself after %v, with a comparison; Ctrl-C ends it at once.", d.cfg.Duration)
 	}
-	d.view.line(`kingbus demo: a MySQL source, kingbus and a MySQL replica, all on this machine.
-%s
+	var b strings.Builder
+	fmt.Fprintf(&b, "kingbus demo: a MySQL source, %s of kingbus and %s, all on this machine.\n%s\n\n",
+		plural(len(d.nodes), "node"), plural(len(d.replicas), "MySQL replica"), end)
+	fmt.Fprintf(&b, "  %-9s %-18s %s\n", "source", "MySQL "+d.source.Server.Version, d.source.Addr())
+	for _, k := range d.nodes {
+		fmt.Fprintf(&b, "  %-9s %-18s %-18s status: http://%s/\n", k.name, k.version, k.mysql, k.admin)
+	}
+	for _, inst := range d.replicas {
+		fmt.Fprintf(&b, "  %-9s %-18s %s\n", inst.Name, "MySQL "+inst.Server.Version, inst.Addr())
+	}
+	first := d.nodes[0].name
+	try := func(command, what string) { fmt.Fprintf(&b, "  %-42s %s\n", command, what) }
+	fmt.Fprintf(&b, "\nThings to try meanwhile in another terminal:\n  cd %s\n", d.folder.path)
+	for _, k := range d.nodes {
+		pid, _ := k.process()
+		try(fmt.Sprintf("kill -9 %d", pid), fmt.Sprintf("kill %s: all goes on, it is started again after %v", k.name, k.delay))
+	}
+	try("./"+first+" -e 'SHOW BINARY LOGS'", "the mysql client at it; ./source, ./"+d.replicaName(0))
+	try("./"+d.replicaName(0)+" -E -e 'SHOW REPLICA STATUS'", "are the same at the servers")
+	try("./"+first+"-binlog binlog.000001 | less", "the binlog, as mysqlbinlog gets it")
+	try("./"+first+"-status", "what the node itself says")
+	try("tail -f "+first+".log", "the logs; also source.log …")
+	d.view.line("%s", b.String())
+}
 
-  source    %-18s %s
-  kingbus   %-18s %-18s status and metrics: http://%s/
-  replica   %-18s %s
-
-Things to try meanwhile in another terminal:
-  cd %s
-  kill -9 %-34d kill kingbus: it is started again, all goes on
-  ./kingbus -e 'SHOW BINARY LOGS'            the mysql client at kingbus; ./source and ./replica
-  ./replica -E -e 'SHOW REPLICA STATUS'      are the same at the servers
-  ./kingbus-binlog binlog.000001 | less      the binlog, as mysqlbinlog gets it from kingbus
-  ./kingbus-status                           what kingbus itself says
-  tail -f kingbus.log                        the logs; also source.log and replica.log
-`, end, "MySQL "+d.source.Server.Version, d.source.Addr(),
-		d.kingbus.version, d.kingbus.mysql, d.kingbus.admin,
-		"MySQL "+d.replica.Server.Version, d.replica.Addr(), d.folder.path, pid)
+func plural(n int, what string) string {
+	if n == 1 {
+		return "one " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // draw shows the newest sample: as a table on a terminal, else as a line, once a second. what says what is being done.
@@ -66,12 +77,24 @@ func (d *demo) table(elapsed time.Duration, what string) []string {
 		lines = append(lines, fmt.Sprintf("  %-8s  %-24s %13s %8.0f %7s  %s", name, p.at, number(p.set.Count()), r.transactions, megabytes(r.bytes), shortSet(p.set)))
 	}
 	row("source", atSource)
-	row("kingbus", atKingbus)
-	row("replica", atReplica)
+	for i, k := range d.nodes {
+		row(k.name, atNode(i))
+	}
+	for i := range d.replicas {
+		row(d.replicaName(i), atReplica(i))
+	}
 	current, worst := w.lag.now()
-	return append(lines, "",
-		fmt.Sprintf("  lag       %s, %s at the replica (worst so far: %s, %s)", transactions(s.lag()), milliseconds(current), transactions(w.lagMost), milliseconds(worst)),
-		"  kingbus   "+d.nodeText(s))
+	lines = append(lines, "",
+		fmt.Sprintf("  lag       %s, %s at the replica (worst so far: %s, %s)", transactions(s.lag()), milliseconds(current), transactions(w.lagMost), milliseconds(worst)))
+	for i, k := range d.nodes {
+		lines = append(lines, fmt.Sprintf("  %-9s %s", k.name, d.nodeText(s, i)))
+	}
+	if len(d.nodes) > 1 {
+		for i, r := range s.replicas {
+			lines = append(lines, fmt.Sprintf("  %-9s on %s %s", d.replicaName(i), r.node, r.error))
+		}
+	}
+	return lines
 }
 
 // oneLine is what table shows, without a terminal.
@@ -86,30 +109,50 @@ func (d *demo) oneLine(elapsed time.Duration, what string) string {
 	if what != "" {
 		what = " | " + what
 	}
-	return fmt.Sprintf("%s  source %s | kingbus %s, %s | replica %s | lag %s, %s%s", clock(elapsed),
-		text(atSource), text(atKingbus), d.nodeText(s), text(atReplica), transactions(s.lag()), milliseconds(current), what)
+	parts := []string{"source " + text(atSource)}
+	for i, k := range d.nodes {
+		parts = append(parts, fmt.Sprintf("%s %s, %s", k.name, text(atNode(i)), d.nodeText(s, i)))
+	}
+	for i, r := range s.replicas {
+		parts = append(parts, fmt.Sprintf("%s on %s %s", d.replicaName(i), r.node, text(atReplica(i))))
+	}
+	return fmt.Sprintf("%s  %s | lag %s, %s%s", clock(elapsed), strings.Join(parts, " | "), transactions(s.lag()), milliseconds(current), what)
 }
 
-// nodeText says how kingbus, and the replica's connection to it, are.
-func (d *demo) nodeText(s sample) string {
-	pid, starts := d.kingbus.process()
+// nodeText says how a node is.
+func (d *demo) nodeText(s sample, i int) string {
+	k, n := d.nodes[i], s.nodes[i]
+	pid, starts := k.process()
 	var parts []string
 	switch {
 	case pid == 0:
 		parts = append(parts, "DEAD, about to be started again")
-	case s.nodeErr != nil:
+	case n.err != nil:
 		parts = append(parts, fmt.Sprintf("pid %d, starting", pid))
 	default:
-		parts = append(parts, fmt.Sprintf("pid %d, %.0f MB", pid, float64(d.kingbus.memory())/1e6), "link "+s.node.Source.State)
-		if e := s.node.Source.Error; e != "" && !s.node.Source.Connected {
+		if len(d.nodes) > 1 {
+			role := string(n.status.Cluster.Role)
+			if n.status.Node.Leader {
+				role = "LEADER"
+			}
+			parts = append(parts, role)
+		}
+		parts = append(parts, fmt.Sprintf("pid %d, %.0f MB", pid, float64(k.memory())/1e6))
+		if len(d.nodes) == 1 || n.status.Node.Leader {
+			parts = append(parts, "link "+n.status.Source.State)
+		}
+		if e := n.status.Source.Error; e != "" && n.status.Node.Leader && !n.status.Source.Connected {
 			parts = append(parts, e)
+		}
+		if len(d.nodes) > 1 {
+			parts = append(parts, n.status.Reasons...)
 		}
 	}
 	if starts > 1 {
 		parts = append(parts, fmt.Sprintf("restarted %s", times(starts-1)))
 	}
-	if s.replicaErr != "" {
-		parts = append(parts, "replica: "+s.replicaErr)
+	if len(d.nodes) == 1 && s.replicas[0].error != "" {
+		parts = append(parts, "replica: "+s.replicas[0].error)
 	}
 	return strings.Join(parts, ", ")
 }
@@ -127,18 +170,25 @@ func (d *demo) printSummary(v verdict) {
 	s := w.now()
 	total := between(w.first, d.written, atSource)
 	_, worst := w.lag.now()
-	_, starts := d.kingbus.process()
+	restarted := 0
+	for _, k := range d.nodes {
+		_, starts := k.process()
+		restarted += starts - 1
+	}
 	restarts := "never restarted"
-	if starts > 1 {
-		restarts = "restarted " + times(starts-1)
+	if restarted > 0 {
+		restarts = "restarted " + times(restarted)
 	}
 	d.view.line("\n  written       %s in %s of binlog, in %.1f s: %.0f transactions/s, %s MB/s",
 		transactions(s.source.set.Count()), size(s.source.bytes), d.written.when.Sub(w.first.when).Seconds(), total.transactions, megabytes(total.bytes))
 	d.view.line("  worst lag     %s, %s until a transaction could be read at the replica", transactions(w.lagMost), milliseconds(worst))
-	d.view.line("  kingbus       %s of memory at most (RssAnon), %s", size(uint64(w.memory)), restarts)
+	d.view.line("  kingbus       %s of memory at most in a node (RssAnon), %s", size(uint64(w.memory)), restarts)
 	if v.tables > 0 {
-		d.view.line("  coordinates   source and kingbus both end at %s", s.kingbus.at)
-		d.view.line("\nEQUAL: source and replica have the same %d tables with %s rows.", v.tables, number(v.rows))
+		d.view.line("  coordinates   source and kingbus both end at %s", s.nodes[0].at)
+		if len(d.nodes) > 1 {
+			d.view.line("  verify        the logs of the %d nodes are the same, entry by entry", len(d.nodes))
+		}
+		d.view.line("\nEQUAL: source and %s have the same %d tables with %s rows.", plural(len(d.replicas), "replica"), v.tables, number(v.rows))
 	}
 }
 

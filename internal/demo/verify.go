@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"fmt"
+	"os/exec"
 	"strconv"
 	"strings"
 	"time"
@@ -16,28 +17,38 @@ type verdict struct {
 	rows   uint64
 }
 
-// verify waits until kingbus and replica have all that the source has, and compares source and replica table by table.
-// Nobody may write meanwhile. The error wraps ErrNotEqual if something is missing or different.
+// verify waits until nodes and replicas have all that the source has, compares source and replicas table by table, and
+// the logs of the nodes. Nobody may write meanwhile. The error wraps ErrNotEqual if something is missing or different.
 func (d *demo) verify(ctx context.Context) (verdict, error) {
 	if err := d.awaitArrival(ctx); err != nil {
 		return verdict{}, err
 	}
 	s := d.watch.now()
-	if extra := s.replica.set.Subtract(s.source.set); !extra.IsEmpty() {
-		return verdict{}, fmt.Errorf("%w: the replica has transactions of its own: %s", ErrNotEqual, extra)
+	for i, r := range s.replicas {
+		name := d.replicas[i].Name
+		if extra := r.set.Subtract(s.source.set); !extra.IsEmpty() {
+			return verdict{}, fmt.Errorf("%w: %s has transactions of its own: %s", ErrNotEqual, name, extra)
+		}
+		d.view.progress("comparing source and " + name + ", table by table")
+		difference, err := mysqltest.CompareTables(ctx, d.source, d.replicas[i])
+		if err != nil {
+			return verdict{}, err
+		}
+		if difference != "" {
+			return verdict{}, fmt.Errorf("%w: %s:\n%s", ErrNotEqual, name, indent(difference))
+		}
 	}
-	d.view.progress("comparing source and replica, table by table")
-	difference, err := mysqltest.CompareTables(ctx, d.source, d.replica)
-	if err != nil {
-		return verdict{}, err
-	}
-	if difference != "" {
-		return verdict{}, fmt.Errorf("%w:\n%s", ErrNotEqual, indent(difference))
+	if len(d.nodes) > 1 {
+		d.view.progress("comparing the logs of the nodes")
+		cmd := exec.CommandContext(ctx, d.cfg.Kingbus, "verify", "--admin-listen", d.nodes[0].admin)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return verdict{}, fmt.Errorf("%w: kingbus verify: %w:\n%s", ErrNotEqual, err, indent(string(out)))
+		}
 	}
 	return count(ctx, d.source)
 }
 
-// awaitArrival waits until kingbus and replica have everything, as long as something arrives.
+// awaitArrival waits until nodes and replicas have everything, as long as something arrives.
 func (d *demo) awaitArrival(ctx context.Context) error {
 	var deadline time.Time
 	var arrived uint64
@@ -47,12 +58,19 @@ func (d *demo) awaitArrival(ctx context.Context) error {
 		if err := d.watch.sample(ctx); err != nil {
 			return err
 		}
-		missing := d.watch.missing()
+		missing := d.watch.missing(d)
 		if missing == "" {
 			return nil
 		}
 		s := d.watch.now()
-		if n := s.kingbus.set.Count() + s.replica.set.Count(); n != arrived || deadline.IsZero() {
+		n := uint64(0)
+		for _, node := range s.nodes {
+			n += node.set.Count()
+		}
+		for _, r := range s.replicas {
+			n += r.set.Count()
+		}
+		if n != arrived || deadline.IsZero() {
 			arrived, deadline = n, time.Now().Add(catchUp)
 		}
 		d.draw("nobody writes any more; waiting until everything has arrived")
@@ -70,17 +88,22 @@ func (d *demo) awaitArrival(ctx context.Context) error {
 }
 
 // missing says what has not arrived yet, "" if everything has.
-func (w *watcher) missing() string {
+func (w *watcher) missing(d *demo) string {
 	s := w.now()
 	var parts []string
-	if s.nodeErr != nil {
-		parts = append(parts, fmt.Sprintf("kingbus does not answer (%v)", s.nodeErr))
-	} else if lacks := s.source.set.Subtract(s.kingbus.set); !lacks.IsEmpty() || s.kingbus.at != s.source.at {
-		parts = append(parts, fmt.Sprintf("kingbus lacks %s: it ends at %s, the source at %s; its link is %q %s",
-			transactions(lacks.Count()), s.kingbus.at, s.source.at, s.node.Source.State, s.node.Source.Error))
+	for i, n := range s.nodes {
+		name := d.nodes[i].name
+		if n.err != nil {
+			parts = append(parts, fmt.Sprintf("%s does not answer (%v)", name, n.err))
+		} else if lacks := s.source.set.Subtract(n.set); !lacks.IsEmpty() || n.at != s.source.at {
+			parts = append(parts, fmt.Sprintf("%s lacks %s: it ends at %s, the source at %s; its link is %q %s",
+				name, transactions(lacks.Count()), n.at, s.source.at, n.status.Source.State, n.status.Source.Error))
+		}
 	}
-	if lacks := s.source.set.Subtract(s.replica.set); !lacks.IsEmpty() {
-		parts = append(parts, fmt.Sprintf("the replica lacks %s (%s) %s", transactions(lacks.Count()), shortSet(lacks), s.replicaErr))
+	for i, r := range s.replicas {
+		if lacks := s.source.set.Subtract(r.set); !lacks.IsEmpty() {
+			parts = append(parts, fmt.Sprintf("%s lacks %s (%s) %s", d.replicaName(i), transactions(lacks.Count()), shortSet(lacks), r.error))
+		}
 	}
 	return strings.Join(parts, ", and ")
 }

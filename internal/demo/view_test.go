@@ -64,15 +64,16 @@ func TestMissing(t *testing.T) {
 		want   []string // parts of what is said; none = nothing is missing
 	}{
 		{"nothing", func(*sample) {}, nil},
-		{"kingbus lacks a transaction", func(s *sample) { s.kingbus.set = set(t, uuidA+":1-8") }, []string{"kingbus lacks 1 transaction"}},
-		{"kingbus ends before the source", func(s *sample) { s.kingbus.at.Pos = 800 }, []string{"kingbus lacks 0 transactions", "b.000001:800", "b.000001:900"}},
-		{"kingbus is dead", func(s *sample) { s.nodeErr = errors.New("refused") }, []string{"does not answer", "refused"}},
-		{"the replica lacks some", func(s *sample) { s.replica.set, s.replicaErr = set(t, uuidA+":1-3:7-9"), "duplicate key" },
-			[]string{"the replica lacks 3 transactions (3e11fa47…:4-6)", "duplicate key"}},
+		{"kingbus lacks a transaction", func(s *sample) { s.nodes[0].set = set(t, uuidA+":1-8") }, []string{"kingbus lacks 1 transaction"}},
+		{"kingbus ends before the source", func(s *sample) { s.nodes[0].at.Pos = 800 }, []string{"kingbus lacks 0 transactions", "b.000001:800", "b.000001:900"}},
+		{"kingbus is dead", func(s *sample) { s.nodes[0].err = errors.New("refused") }, []string{"does not answer", "refused"}},
+		{"the replica lacks some", func(s *sample) { s.replicas[0].set, s.replicas[0].error = set(t, uuidA+":1-3:7-9"), "duplicate key" },
+			[]string{"replica lacks 3 transactions (3e11fa47…:4-6)", "duplicate key"}},
 	} {
-		s := sample{source: all, kingbus: all, replica: all}
+		s := sample{source: all, nodes: []nodeSample{{place: all}}, replicas: []replicaSample{{place: all}}}
 		tc.change(&s)
-		got := (&watcher{history: []sample{s}}).missing()
+		d := &demo{cfg: Config{Replicas: 1}, nodes: []*kingbus{{name: "kingbus"}}}
+		got := (&watcher{history: []sample{s}}).missing(d)
 		if (got == "") != (len(tc.want) == 0) {
 			t.Errorf("%s: got %q", tc.name, got)
 		}

@@ -3,6 +3,8 @@ package demo
 import (
 	"context"
 	"fmt"
+	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,47 +27,67 @@ type place struct {
 	bytes uint64 // of binlog up to at, since the demo began
 }
 
-// sample is the state of one moment, more or less: the three are asked at the same time.
+// sample is the state of one moment, more or less: all are asked at the same time.
 type sample struct {
-	when                     time.Time
-	source, kingbus, replica place
-	node                     admin.Status
-	nodeErr                  error // why kingbus did not answer; its values are then the last known ones
-	replicaErr               string
+	when     time.Time
+	source   place
+	nodes    []nodeSample
+	replicas []replicaSample
 }
 
-// watcher asks the three how far they are. It is used by one goroutine, lag by any.
+// nodeSample is what a node says of itself.
+type nodeSample struct {
+	place
+	status admin.Status
+	err    error // why it did not answer; the rest is what it said last
+}
+
+// replicaSample is what a replica says of itself.
+type replicaSample struct {
+	place
+	node  string // name of the node that it is on
+	error string
+}
+
+// leader returns which node leads, -1: none that answers.
+func (s *sample) leader() int {
+	return slices.IndexFunc(s.nodes, func(n nodeSample) bool { return n.err == nil && n.status.Node.Leader })
+}
+
+// watcher asks source, nodes and replicas how far they are. It is used by one goroutine, lag by any.
 type watcher struct {
-	sources  *mysqltest.Session
-	replicas *mysqltest.Session
-	kingbus  *kingbus
+	source   *mysqltest.Session
+	replicas []*mysqltest.Session
+	nodes    []*kingbus
 	sizes    map[string]uint64 // all binlog files that the source ever listed; coordinates in kingbus are the same
 
 	first   sample
 	history []sample // the last rateSpan, oldest first; the newest is the current one
-	memory  int64    // the most that kingbus held
+	memory  int64    // the most that a node held
 	lagMost uint64   // transactions
 	lag     lag
 }
 
-func newWatcher(ctx context.Context, source *mysqltest.Instance, k *kingbus, replica *mysqltest.Instance) (*watcher, error) {
-	w := &watcher{kingbus: k, sizes: map[string]uint64{}}
+func newWatcher(ctx context.Context, d *demo) (*watcher, error) {
+	w := &watcher{nodes: d.nodes, sizes: map[string]uint64{}}
 	var err error
-	if w.sources, err = source.Session(ctx); err != nil {
+	if w.source, err = d.source.Session(ctx); err != nil {
 		return nil, err
 	}
-	if w.replicas, err = replica.Session(ctx); err != nil {
-		w.close()
-		return nil, err
+	for _, inst := range d.replicas {
+		s, err := inst.Session(ctx)
+		if err != nil {
+			w.close()
+			return nil, err
+		}
+		w.replicas = append(w.replicas, s)
 	}
 	return w, nil
 }
 
 func (w *watcher) close() {
-	for _, s := range []*mysqltest.Session{w.sources, w.replicas} {
-		if s != nil {
-			_ = s.Close() // only ends a client program
-		}
+	for _, s := range append([]*mysqltest.Session{w.source}, w.replicas...) {
+		_ = s.Close() // only ends a client program
 	}
 }
 
@@ -77,25 +99,41 @@ func (w *watcher) now() sample {
 	return w.history[len(w.history)-1]
 }
 
-// sample asks all three. kingbus may be away, the MySQL servers must not.
+// sample asks all. Nodes may be away, the MySQL servers must not.
 func (w *watcher) sample(ctx context.Context) error {
 	s := w.now()
+	nodes, replicas := make([]nodeSample, len(w.nodes)), make([]replicaSample, len(w.replicas))
+	copy(nodes, s.nodes)
+	s.nodes, s.replicas = nodes, replicas
 	var g errgroup.Group
 	g.Go(func() (err error) { s.source, err = w.askSource(ctx); return err })
-	g.Go(func() (err error) { s.replica, s.replicaErr, err = w.askReplica(ctx); return err })
-	g.Go(func() error {
-		var st admin.Status
-		if st, s.nodeErr = w.kingbus.status(ctx); s.nodeErr == nil {
-			s.node = st
-			s.kingbus = place{at: st.Stream.End, set: st.Stream.Executed}
-		}
-		return nil
-	})
+	for i := range replicas {
+		g.Go(func() (err error) { replicas[i], err = w.askReplica(ctx, w.replicas[i]); return err })
+	}
+	for i := range nodes {
+		g.Go(func() error {
+			n := &nodes[i]
+			var st admin.Status
+			if st, n.err = w.nodes[i].status(ctx); n.err == nil {
+				n.status = st
+				n.place = place{at: st.Stream.End, set: st.Stream.Executed}
+			}
+			return nil
+		})
+	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
 	s.when = time.Now()
-	for _, p := range []*place{&s.source, &s.kingbus, &s.replica} {
+	places := []*place{&s.source}
+	for i := range nodes {
+		places = append(places, &nodes[i].place)
+		w.memory = max(w.memory, w.nodes[i].memory())
+	}
+	for i := range replicas {
+		places = append(places, &replicas[i].place)
+	}
+	for _, p := range places {
 		p.bytes = w.bytesUpTo(p.at)
 	}
 	if w.first.when.IsZero() {
@@ -105,16 +143,20 @@ func (w *watcher) sample(ctx context.Context) error {
 	for len(w.history) > 2 && s.when.Sub(w.history[1].when) >= rateSpan {
 		w.history = w.history[1:]
 	}
-	w.memory = max(w.memory, w.kingbus.memory())
 	w.lagMost = max(w.lagMost, s.lag())
 	return nil
 }
 
-// lag returns how many transactions the replica lacks.
-func (s *sample) lag() uint64 { return s.source.set.Subtract(s.replica.set).Count() }
+// lag returns how many transactions the replica lacks that is furthest behind.
+func (s *sample) lag() (most uint64) {
+	for _, r := range s.replicas {
+		most = max(most, s.source.set.Subtract(r.set).Count())
+	}
+	return most
+}
 
 func (w *watcher) askSource(ctx context.Context) (place, error) {
-	rows, err := w.sources.Query(ctx, "SHOW BINARY LOGS")
+	rows, err := w.source.Query(ctx, "SHOW BINARY LOGS")
 	if err != nil {
 		return place{}, err
 	}
@@ -126,7 +168,7 @@ func (w *watcher) askSource(ctx context.Context) (place, error) {
 			return place{}, fmt.Errorf("source: SHOW BINARY LOGS: %w", err)
 		}
 	}
-	rows, err = w.sources.Query(ctx, "SHOW BINARY LOG STATUS")
+	rows, err = w.source.Query(ctx, "SHOW BINARY LOG STATUS")
 	if err != nil {
 		return place{}, err
 	}
@@ -138,6 +180,8 @@ func (w *watcher) askSource(ctx context.Context) (place, error) {
 
 // Columns of SHOW REPLICA STATUS; they have been the same since MySQL 5.6.
 const (
+	colHost         = 1
+	colPort         = 3
 	colSourceFile   = 9 // Relay_Source_Log_File: up to where transactions have been applied
 	colExecPos      = 21
 	colIOError      = 35
@@ -146,21 +190,26 @@ const (
 	colCount        = 53
 )
 
-func (w *watcher) askReplica(ctx context.Context) (p place, problem string, err error) {
-	rows, err := w.replicas.Query(ctx, "SHOW REPLICA STATUS")
+func (w *watcher) askReplica(ctx context.Context, session *mysqltest.Session) (r replicaSample, err error) {
+	rows, err := session.Query(ctx, "SHOW REPLICA STATUS")
 	if err != nil {
-		return place{}, "", err
+		return r, err
 	}
 	if len(rows) != 1 || len(rows[0]) < colCount {
-		return place{}, "", fmt.Errorf("replica: SHOW REPLICA STATUS: rows %q", rows)
+		return r, fmt.Errorf("replica: SHOW REPLICA STATUS: rows %q", rows)
 	}
 	row := rows[0]
-	problem = row[colSQLError]
-	if problem == "" {
-		problem = row[colIOError]
+	r.error = row[colSQLError]
+	if r.error == "" {
+		r.error = row[colIOError]
 	}
-	p, err = parsePlace(row[colSourceFile], row[colExecPos], row[colExecutedGTID])
-	return p, problem, err
+	for _, k := range w.nodes {
+		if k.mysql == net.JoinHostPort(row[colHost], row[colPort]) {
+			r.node = k.name
+		}
+	}
+	r.place, err = parsePlace(row[colSourceFile], row[colExecPos], row[colExecutedGTID])
+	return r, err
 }
 
 func parsePlace(file, pos, set string) (p place, err error) {
@@ -200,9 +249,12 @@ func between(a, b sample, at func(*sample) *place) rate {
 	return rate{max(0, float64(to.set.Count())-float64(from.set.Count())) / span, max(0, float64(to.bytes)-float64(from.bytes)) / span}
 }
 
-func atSource(s *sample) *place  { return &s.source }
-func atKingbus(s *sample) *place { return &s.kingbus }
-func atReplica(s *sample) *place { return &s.replica }
+func atSource(s *sample) *place { return &s.source }
+
+func atNode(i int) func(*sample) *place { return func(s *sample) *place { return &s.nodes[i].place } }
+func atReplica(i int) func(*sample) *place {
+	return func(s *sample) *place { return &s.replicas[i].place }
+}
 
 // shortSet shortens the uuids of a set.
 func shortSet(s gtid.Set) string {

@@ -143,7 +143,7 @@ func (d *demo) startBeats(ctx, until context.Context) error {
 	if err != nil {
 		return err
 	}
-	replica, err := d.replica.Session(ctx)
+	replica, err := d.replicas[0].Session(ctx)
 	if err != nil {
 		return errors.Join(err, source.Close())
 	}
