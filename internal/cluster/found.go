@@ -23,6 +23,10 @@ import (
 // foundEvery is how often the founder asks the others.
 const foundEvery = 300 * time.Millisecond
 
+// sayEvery is how often a log repeats what a node waits for; errors have port
+// numbers in them, and so are never twice the same.
+const sayEvery = 10 * time.Second
+
 // ParseMembers reads a list NAME=HOST:PORT,NAME=HOST:PORT….
 func ParseMembers(list string) ([]Member, error) {
 	var out []Member
@@ -46,10 +50,10 @@ func (n *Node) found(ctx context.Context) error {
 	initial := slices.Clone(n.cfg.Initial)
 	slices.SortFunc(initial, func(a, b Member) int { return strings.Compare(a.Name, b.Name) })
 	founder := len(initial) > 0 && initial[0].Name == n.cfg.Name
-	said := ""
+	var said time.Time
 	say := func(text string) {
-		if text != said {
-			said = text
+		if time.Since(said) >= sayEvery {
+			said = time.Now()
 			n.log.Info(text)
 		}
 	}

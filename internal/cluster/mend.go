@@ -104,7 +104,7 @@ func (n *Node) mend(todo mending, committed uint64) error {
 			}
 		}()
 	}
-	said := ""
+	var said time.Time
 	for {
 		var failed error
 		for _, m := range n.group().members {
@@ -118,8 +118,8 @@ func (n *Node) mend(todo mending, committed uint64) error {
 			}
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", m.Name, err))
 		}
-		if failed != nil && failed.Error() != said {
-			said = failed.Error()
+		if failed != nil && time.Since(said) >= sayEvery {
+			said = time.Now()
 			n.log.Warn("nobody has what the log lacks, yet; trying on. The others need a majority without this node", "up_to_entry", todo.UpTo, "error", failed)
 		}
 		select {

@@ -105,7 +105,7 @@ func (s *sender) send(m *pb.Message) {
 // this node cannot go on.
 func (s *sender) run(ctx context.Context) error {
 	wait := redialMin
-	said := ""
+	var said time.Time
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := s.connect(ctx)
@@ -115,13 +115,12 @@ func (s *sender) run(ctx context.Context) error {
 		if fatal := s.p.n.refused(s.to.Name, err); fatal != nil {
 			return fatal
 		}
-		if text := err.Error(); text != said {
-			said = text
+		if time.Since(said) >= sayEvery {
+			said = time.Now()
 			s.p.n.log.Info("no connection to a peer; trying on", "peer", s.to.Name, "address", s.to.Address, "error", err)
 		}
 		if time.Since(began) > redialMax {
-			wait = redialMin
-			said = ""
+			wait, said = redialMin, time.Time{}
 		}
 		select {
 		case <-ctx.Done():
