@@ -244,7 +244,6 @@ type tapped struct {
 	net.Conn
 	w        *network
 	from, to string
-	closed   chan struct{}
 	once     sync.Once
 }
 
@@ -315,16 +314,6 @@ func (w *network) set(from, to string, cut bool) {
 	w.mu.Unlock()
 	for _, c := range broken {
 		_ = c.Conn.Close()
-	}
-}
-
-// isolate cuts a node off from all others, or mends that.
-func (g *group) isolate(name string, cut bool) {
-	for other := range g.nodes {
-		if other != name {
-			g.net.set(name, other, cut)
-			g.net.set(other, name, cut)
-		}
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"kingbus/internal/segment"
 )
 
 // Digest is one of a run of log entries: the same on every node, however its
@@ -48,11 +50,11 @@ func (n *Node) digests(ctx context.Context, from, to uint64) ([]Digest, uint64, 
 	}
 	at, err := n.segments.Seek(from)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, purgedMeanwhile(err)
 	}
 	r, err := n.segments.NewReader(at)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, purgedMeanwhile(err)
 	}
 	defer r.Close()
 	var out []Digest
@@ -69,7 +71,7 @@ func (n *Node) digests(ctx context.Context, from, to uint64) ([]Digest, uint64, 
 				if n.damaged(err) {
 					return nil, 0, fmt.Errorf("entry %d is damaged, and is being fetched from another node: %w", next, err)
 				}
-				return nil, 0, fmt.Errorf("read entry %d: %w", next, err)
+				return nil, 0, fmt.Errorf("read entry %d: %w", next, purgedMeanwhile(err))
 			}
 			var head [25]byte
 			binary.LittleEndian.PutUint64(head[:], e.Index)
@@ -94,6 +96,13 @@ func (n *Node) digests(ctx context.Context, from, to uint64) ([]Digest, uint64, 
 
 // errGone: entries were purged.
 var errGone = errors.New("it was purged")
+
+func purgedMeanwhile(err error) error {
+	if errors.Is(err, segment.ErrDropped) || errors.Is(err, segment.ErrTruncated) {
+		return fmt.Errorf("%w: %w", errGone, err)
+	}
+	return err
+}
 
 // Difference is what Verify finds.
 type Difference struct {
