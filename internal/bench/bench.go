@@ -25,7 +25,9 @@ import (
 )
 
 // Phases lists what can be measured, in the order in which it is.
-func Phases() []string { return []string{phaseIngest, phaseServe, phaseFirst, phaseHuge, phaseRestart} }
+func Phases() []string {
+	return []string{phaseIngest, phaseServe, phaseFirst, phaseHuge, phaseRestart, phaseCluster, phaseFailover, phaseJoin}
+}
 
 const (
 	phaseIngest  = "ingest"
@@ -33,6 +35,10 @@ const (
 	phaseFirst   = "first"
 	phaseHuge    = "huge"
 	phaseRestart = "restart"
+	// Of a cluster of three nodes on this machine.
+	phaseCluster  = "cluster"
+	phaseFailover = "failover"
+	phaseJoin     = "join"
 )
 
 // Config says what to measure. Kingbus, Runs and Out are needed.
@@ -44,6 +50,8 @@ type Config struct {
 	Fresh   bool     // make the binlogs anew
 	// RestartGB is the size in GB (10^9 bytes) of the log with which restarts are measured.
 	RestartGB float64
+	// JoinGB is the size in GB of the log that a fresh node takes in.
+	JoinGB float64
 	// Dir is where the temporary folder is made; the system's folder for such if empty. The measurements are of that disk.
 	Dir string
 	// Profile is a folder for profiles of kingbus made with perf(1), one for each measurement; none if empty.
@@ -62,6 +70,9 @@ func (c *Config) check() error {
 	}
 	if c.RestartGB < 0.1 || c.RestartGB > 1000 {
 		return fmt.Errorf("a log of %g GB: it must be from 0.1 to 1000", c.RestartGB)
+	}
+	if c.JoinGB < 0.1 || c.JoinGB > 1000 {
+		return fmt.Errorf("a log of %g GB to take in: it must be from 0.1 to 1000", c.JoinGB)
 	}
 	if c.Dir == "" {
 		c.Dir = os.TempDir()
@@ -154,7 +165,24 @@ func (b *bench) run(ctx context.Context) error {
 		}
 	}
 	if b.cfg.wants(phaseRestart) {
-		return b.withSource(ctx, oltp, b.restart)
+		if err := b.withSource(ctx, oltp, b.restart); err != nil {
+			return err
+		}
+	}
+	if b.cfg.wants(phaseCluster) {
+		for _, sp := range []spec{oltp, batch} {
+			if err := b.withSource(ctx, sp, b.clusterIngest); err != nil {
+				return err
+			}
+		}
+	}
+	if b.cfg.wants(phaseFailover) {
+		if err := b.failover(ctx); err != nil {
+			return err
+		}
+	}
+	if b.cfg.wants(phaseJoin) {
+		return b.join(ctx)
 	}
 	return nil
 }
@@ -164,6 +192,9 @@ func (b *bench) checkSpace() error {
 	need := 6.0 // GB: two copies of the largest set, and what lies around
 	if b.cfg.wants(phaseRestart) {
 		need = max(need, b.cfg.RestartGB*1.1+3)
+	}
+	if b.cfg.wants(phaseJoin) {
+		need = max(need, b.cfg.JoinGB*3.3+3)
 	}
 	free, err := freeSpace(b.cfg.Dir)
 	if err != nil {

@@ -33,6 +33,9 @@ type kingbus struct {
 	mysql  string // host:port
 	admin  string // host:port
 	log    string // file that takes what the processes say
+	name   string // of a node of a cluster
+	peer   string // host:port, of a node of a cluster
+	args   []string
 	client *http.Client
 
 	proc    *process      // nil while none runs
@@ -72,6 +75,14 @@ func freeAddress() (string, error) {
 
 // start starts a process that follows src, or none if src is nil. It does not wait until the process is up.
 func (k *kingbus) start(src *origin) error {
+	if src == nil {
+		return k.startWith("")
+	}
+	return k.startWith(src.addr())
+}
+
+// startWith is start with the address of a source, "" for none.
+func (k *kingbus) startWith(source string) error {
 	log, err := os.OpenFile(k.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -79,8 +90,9 @@ func (k *kingbus) start(src *origin) error {
 	defer log.Close()
 	args := []string{"serve", "--data-dir", k.dir, "--mysql-listen", k.mysql, "--admin-listen", k.admin,
 		"--replica-user", account, "--replica-password-file", k.b.passwordFile}
-	if src != nil {
-		args = append(args, "--source", "mysql://"+account+"@"+src.addr(), "--source-password-file", k.b.passwordFile, "--source-tls", "disabled")
+	args = append(args, k.args...)
+	if source != "" {
+		args = append(args, "--source", "mysql://"+account+"@"+source, "--source-password-file", k.b.passwordFile, "--source-tls", "disabled")
 	}
 	cmd := exec.Command(k.b.cfg.Kingbus, args...)
 	cmd.Stdout, cmd.Stderr = log, log

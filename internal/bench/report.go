@@ -29,6 +29,15 @@ func (s series) max() float64 {
 	return slices.Max(s)
 }
 
+// quantile returns the value below which the share q lies.
+func (s series) quantile(q float64) float64 {
+	if len(s) == 0 {
+		return 0
+	}
+	o := slices.Sorted(slices.Values(s))
+	return o[min(len(o)-1, int(q*float64(len(o))))]
+}
+
 // worst is the series of the greatest value alone.
 func (s series) worst() series { return series{s.max()} }
 
