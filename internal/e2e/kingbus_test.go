@@ -165,7 +165,11 @@ func (p *process) stop() {
 }
 
 func (p *process) get(path string, into io.Writer) error {
-	resp, err := p.client.Get(fmt.Sprintf("http://127.0.0.1:%d%s", p.adminPort, path))
+	client := *p.client
+	if strings.HasPrefix(path, "/api/v1/binlog/") {
+		client.Timeout = 5 * time.Minute // it is of the whole answer, and a loaded machine takes its time
+	}
+	resp, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d%s", p.adminPort, path))
 	if err != nil {
 		return err
 	}
@@ -192,7 +196,7 @@ func (p *process) await(what string, ok func(admin.Status) bool) admin.Status {
 	p.t.Helper()
 	var s admin.Status
 	var err error
-	for late := time.Now().Add(60 * time.Second); time.Now().Before(late); time.Sleep(20 * time.Millisecond) {
+	for late := time.Now().Add(3 * time.Minute); time.Now().Before(late); time.Sleep(20 * time.Millisecond) {
 		if s, err = p.status(); err == nil && ok(s) {
 			return s
 		}
