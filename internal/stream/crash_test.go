@@ -337,7 +337,6 @@ func TestFailedSync(t *testing.T) {
 func TestDiskReserve(t *testing.T) {
 	fs := vfs.NewMem(1)
 	r := newRig(t, fs)
-	r.s.cfg.DiskReserve = 1 << 20
 	r.start()
 	r.rotate()
 	r.transactions(5, 100)
