@@ -83,6 +83,7 @@ type patient struct {
 
 // patient finds the segment, and checks what takes no reading. The caller holds dropMu and writeMu.
 func (l *Log) patient(at Location, e *Entry) (*patient, error) {
+	sum := checksum(e.Payload) // takes its time, so not under mu
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	i := l.findLocked(at.Segment)
@@ -90,7 +91,7 @@ func (l *Log) patient(at Location, e *Entry) (*patient, error) {
 		return nil, fmt.Errorf("repair entry %d: %w", e.Index, ErrDropped)
 	}
 	s := l.segs[i]
-	p := &patient{e: e, sum: checksum(e.Payload), off: at.Offset, end: at.Offset + entrySize(e), seg: s, lastTerm: l.lastTerm}
+	p := &patient{e: e, sum: sum, off: at.Offset, end: at.Offset + entrySize(e), seg: s, lastTerm: l.lastTerm}
 	if i+1 < len(l.segs) {
 		p.lastTerm = l.segs[i+1].PrevTerm
 	}
