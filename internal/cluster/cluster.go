@@ -163,6 +163,9 @@ type Node struct {
 	raw  *raft.RawNode // touched by the loop only
 	term uint64        // as the role was told; the loop's
 	last uint64        // last entry in Raft's log; the loop's
+	// silent is how long nothing was heard of a leader, while the clock of Raft stands
+	// still; the loop's.
+	silent time.Duration
 	// snapshots are those that peers were sent and have not acknowledged, by their
 	// Raft ids; the loop's.
 	snapshots map[uint64]sentSnapshot

@@ -288,6 +288,54 @@ func TestRecover(t *testing.T) {
 	g.await("it has all", func() bool { got, _ := g.nodes["n1"].machine.count(); return got == 51 })
 }
 
+// slowMachine applies entries behind after only when its gate opens.
+type slowMachine struct {
+	*counter
+	after uint64
+	gate  chan struct{}
+}
+
+func (m slowMachine) Apply(entries []Entry) error {
+	if entries[len(entries)-1].Index > m.after {
+		<-m.gate
+	}
+	return m.counter.Apply(entries)
+}
+
+// TestVoteWhileInstalling: a node that is taking in a snapshot gives its vote when
+// the leader dies; with one node down there is no other.
+func TestVoteWhileInstalling(t *testing.T) {
+	g := newGroup(t, "n1", "n2", "n3")
+	for _, m := range g.nodes {
+		m.change = func(c *Config) { c.Window = 10 }
+	}
+	g.start()
+	for i := range 50 {
+		g.propose(numbered(i, 100))
+	}
+	g.converge(50)
+	leader := g.leader()
+	far, other := g.others(leader)[0], g.others(leader)[1]
+	after := far.node.Status().LastIndex
+	far.close()
+	for i := range 200 {
+		g.propose(numbered(50+i, 100))
+	}
+	g.await("the other one has it", func() bool { n, _ := other.machine.count(); return n == 250 })
+	gate := make(chan struct{})
+	far.change = func(c *Config) {
+		c.Window, c.Machine = 10, slowMachine{c.Machine.(*counter), after, gate}
+	}
+	far.start()
+	g.await("it is taking in a snapshot", far.node.Installing)
+	leader.crash(1)
+	g.await("the other one is elected", func() bool { return other.node.Leader() == other.node.Status().RaftID })
+	close(gate)
+	g.await("it leads", func() bool { return other.node.Leading() != nil })
+	leader.start()
+	g.converge(250)
+}
+
 // TestFullDisks: a follower whose disk is full acknowledges nothing, and still
 // votes; a leader's hands over to one with room. All go on when there is room again.
 func TestFullDisks(t *testing.T) {

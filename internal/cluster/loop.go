@@ -47,8 +47,8 @@ func (n *Node) loop(ctx context.Context) error {
 			n.refuseProposals()
 			return nil
 		case <-tick.C:
-			if !n.installing.Load() { // it has nothing to lead with
-				n.raw.Tick()
+			if err := n.tick(); err != nil {
+				return err
 			}
 		case <-n.inbox.ready:
 			in = n.inbox.drain()
@@ -58,6 +58,9 @@ func (n *Node) loop(ctx context.Context) error {
 				}
 				if err := n.check(i.m); err != nil {
 					return err
+				}
+				if t := i.m.GetType(); t == pb.MsgHeartbeat || t == pb.MsgApp || t == pb.MsgSnap {
+					n.silent = 0
 				}
 				if err := n.raw.Step(i.m); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) && !errors.Is(err, raft.ErrProposalDropped) {
 					return fmt.Errorf("raft step %v: %w", i.m.GetType(), err)
@@ -75,6 +78,22 @@ func (n *Node) loop(ctx context.Context) error {
 		}
 		n.handleReady(in)
 	}
+}
+
+// tick is Raft's clock. It stands still while a snapshot is installed, since this
+// node has nothing to lead with then; but a leader of whom nothing is heard must
+// not have its vote for ever, so it is forgotten in time.
+func (n *Node) tick() error {
+	if !n.installing.Load() {
+		n.raw.Tick()
+		return nil
+	}
+	if n.silent += n.cfg.Heartbeat; n.silent >= n.cfg.Election && n.raw.BasicStatus().Lead != raft.None {
+		if err := n.raw.ForgetLeader(); err != nil {
+			return fmt.Errorf("raft: forget the leader: %w", err)
+		}
+	}
+	return nil
 }
 
 func (n *Node) step(data []byte) error {
