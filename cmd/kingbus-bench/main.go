@@ -34,10 +34,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		Long: `Measure, on the same binlogs, how fast and at what price kingbus takes a binlog in
 (against mysqlbinlog --raw) and serves it (against the MySQL server itself), how
 soon a reader gets its first event, how much memory it needs, and how long a
-start with a large log takes; then, with clusters of three nodes on this machine,
-how fast they take a binlog in, how long nothing is committed when the leader is
-killed or moved, and how fast a fresh node takes in the log. Medians and ratios are printed; a goal that is
-missed is no error.
+start with a large log takes; then, with clusters on this machine, how fast three
+nodes take a binlog in (cluster-ingest), how long nothing is committed when the
+leader is killed or moved (failover), and how fast a fresh node takes in the log
+(join). Medians and ratios are printed; a goal that is missed is no error.
 
 The first run makes 4 GB of binlogs with a real server, which takes some
 minutes; they are kept in the user's cache folder ($KINGBUS_CACHE).
@@ -64,9 +64,10 @@ Exit codes:
 	flags.SortFlags = false
 	flags.StringSliceVar(&cfg.Only, "only", nil, "measure only these of "+strings.Join(bench.Phases(), ", "))
 	flags.IntVar(&cfg.Runs, "runs", 3, "repetitions, of which the median counts")
-	flags.BoolVar(&cfg.Quick, "quick", false, "a tenth of the data, to see whether it works")
+	flags.BoolVar(&cfg.Quick, "quick", false, "a tenth of the data and three rounds, to see whether it works")
 	flags.Float64Var(&cfg.RestartGB, "restart-gb", 10, "size of the log for restarts, in GB")
 	flags.Float64Var(&cfg.JoinGB, "join-gb", 5, "size of the log that a fresh node takes in, in GB")
+	flags.IntVar(&cfg.Rounds, "rounds", 20, "how often failover kills the leader, and how often it moves it, at each setting")
 	flags.BoolVar(&cfg.Fresh, "fresh", false, "make the binlogs anew")
 	flags.StringVar(&cfg.Dir, "dir", "", "folder on the disk to measure; the system's folder for temporary files if not given")
 	flags.StringVar(&cfg.Profile, "profile", "", "folder for profiles of kingbus, made with perf(1)")

@@ -186,9 +186,15 @@ func TestCluster(t *testing.T) {
 	for _, m := range all {
 		m.settled(3)
 	}
-	for _, m := range all {
-		if log := m.log.String(); !strings.Contains(log, `"msg":"following the leader"`) && !strings.Contains(log, `"msg":"this node leads"`) {
-			t.Errorf("the log of %s does not tell who leads:\n%s", m.name, log)
+	for _, m := range all { // twice a second it is looked who leads
+		told := func() bool {
+			log := m.log.String()
+			return strings.Contains(log, `"msg":"following the leader"`) || strings.Contains(log, `"msg":"this node leads"`)
+		}
+		for late := time.Now().Add(30 * time.Second); !told(); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(late) {
+				t.Fatalf("the log of %s does not tell who leads:\n%s", m.name, m.log.String())
+			}
 		}
 	}
 
@@ -338,7 +344,7 @@ func TestGrowAndRecover(t *testing.T) {
 	// The other one belongs to another cluster now, until its folder is empty.
 	n1.args = append(tls, "--join")
 	n1.start()
-	n2.want(exitFailed, []string{"n1 belongs to cluster "}, "node", "add", "n1", n1.addr)
+	n2.want(exitFailed, []string{"it belongs to another cluster; to take it in, empty its data folder first"}, "node", "add", "n1", n1.addr)
 	n1.kill()
 	n1.dir = t.TempDir()
 	n1.start()

@@ -1,13 +1,15 @@
 // Package bench measures kingbus against the real thing, on the same binlogs, on one machine, in one run: how fast it
 // takes a binlog in (against mysqlbinlog --raw), how fast and at what price it serves one (against the MySQL server
-// that made it), how soon a reader gets its first event, how much memory it needs, and how long a start takes.
+// that made it), how soon a reader gets its first event, how much memory it needs, and how long a start takes; and of
+// clusters of three nodes, how fast they take it in (clusteringest), how long nothing is committed when the leader is
+// killed or moved (failover), and how a fresh node takes in the log (join).
 //
 // The binlogs are made once by a real server and kept in the user's cache folder (dataset). kingbus runs as a user would
 // run it: the built program with flags and password files. The reader is the same code against both sides (reader).
 // Repetitions of both sides take turns, and medians are compared.
 //
 // Everything listens on loopback. What is written goes into one temporary folder that is removed at the end, also when
-// this process is killed; child processes die with it.
+// this process is killed; child processes die with it. After an error the logs of kingbus are kept, and it says where.
 package bench
 
 import (
@@ -36,12 +38,12 @@ const (
 	phaseHuge    = "huge"
 	phaseRestart = "restart"
 	// Of a cluster of three nodes on this machine.
-	phaseCluster  = "cluster"
+	phaseCluster  = "cluster-ingest"
 	phaseFailover = "failover"
 	phaseJoin     = "join"
 )
 
-// Config says what to measure. Kingbus, Runs and Out are needed.
+// Config says what to measure. Kingbus, Runs, Rounds, the sizes and Out are needed.
 type Config struct {
 	Kingbus string   // path of the program
 	Runs    int      // repetitions of each measurement
@@ -52,6 +54,8 @@ type Config struct {
 	RestartGB float64
 	// JoinGB is the size in GB of the log that a fresh node takes in.
 	JoinGB float64
+	// Rounds is how often a leader is killed, and how often leadership is moved, at each setting.
+	Rounds int
 	// Dir is where the temporary folder is made; the system's folder for such if empty. The measurements are of that disk.
 	Dir string
 	// Profile is a folder for profiles of kingbus made with perf(1), one for each measurement; none if empty.
@@ -73,6 +77,9 @@ func (c *Config) check() error {
 	}
 	if c.JoinGB < 0.1 || c.JoinGB > 1000 {
 		return fmt.Errorf("a log of %g GB to take in: it must be from 0.1 to 1000", c.JoinGB)
+	}
+	if c.Rounds < 1 || c.Rounds > 1000 {
+		return fmt.Errorf("%d rounds: it must be from 1 to 1000", c.Rounds)
 	}
 	if c.Dir == "" {
 		c.Dir = os.TempDir()
@@ -111,6 +118,9 @@ func Run(ctx context.Context, cfg Config) error {
 	b.passwordFile = f.file("password")
 	if err = os.WriteFile(b.passwordFile, []byte(b.password+"\n"), 0o600); err == nil {
 		err = b.run(ctx)
+	}
+	if err != nil && ctx.Err() == nil {
+		err = errors.Join(err, f.keepLogs(cfg.Dir))
 	}
 	b.report.memory(b.memory.peaks())
 	if len(b.report.rows) > 0 {
@@ -182,7 +192,7 @@ func (b *bench) run(ctx context.Context) error {
 		}
 	}
 	if b.cfg.wants(phaseJoin) {
-		return b.join(ctx)
+		return b.join(ctx, oltp)
 	}
 	return nil
 }
@@ -194,14 +204,14 @@ func (b *bench) checkSpace() error {
 		need = max(need, b.cfg.RestartGB*1.1+3)
 	}
 	if b.cfg.wants(phaseJoin) {
-		need = max(need, b.cfg.JoinGB*3.3+3)
+		need = max(need, b.cfg.JoinGB*2.2+6) // the leader's log, that of the fresh node or as much to measure the disk, and the newest file
 	}
 	free, err := freeSpace(b.cfg.Dir)
 	if err != nil {
 		return err
 	}
 	if free < need*1e9 {
-		return fmt.Errorf("%s has %.1f GB free, and about %.0f GB are needed: name another folder with --dir, or a smaller --restart-gb", b.cfg.Dir, free/1e9, need)
+		return fmt.Errorf("%s has %.1f GB free, and about %.0f GB are needed: name another folder with --dir, or a smaller --restart-gb or --join-gb", b.cfg.Dir, free/1e9, need)
 	}
 	return nil
 }

@@ -48,6 +48,7 @@ func TestReport(t *testing.T) {
 	r.compare("a", "s", "cheaper", "s/GB", series{1}, series{1}, atMost)
 	r.compare("a", "s", "dearer", "s/GB", series{2}, series{1}, atMost)
 	r.compare("a", "s", "told", "MB/s", series{1}, series{4}, noGoal)
+	r.compare("a", "s", "ten times", "MB/s", series{141}, series{14}, atLeast.times(10))
 	r.limit("b", "s", "below", "ms", series{4.9}, series{49}, 5)
 	r.limit("b", "s", "above", "ms", series{5}, nil, 5)
 	r.info("b", "s", "by the way", "ms", series{12.34})
@@ -58,6 +59,7 @@ func TestReport(t *testing.T) {
 		{"a", "s", "cheaper", "1.00 s/GB", "1.00 s/GB", "1.00", "≤ 1", "PASS"},
 		{"a", "s", "dearer", "2.00 s/GB", "1.00 s/GB", "2.00", "≤ 1", "MISS"},
 		{"a", "s", "told", "1.00 MB/s", "4.00 MB/s", "0.25", "", ""},
+		{"a", "s", "ten times", "141 MB/s", "14.0 MB/s", "10.07", "≥ 10", "PASS"},
 		{"b", "s", "below", "4.90 ms", "49.0 ms", "0.100", "< 5 ms", "PASS"},
 		{"b", "s", "above", "5.00 ms", "", "", "< 5 ms", "MISS"},
 		{"b", "s", "by the way", "12.3 ms", "", "", "", ""},
@@ -69,8 +71,8 @@ func TestReport(t *testing.T) {
 			t.Errorf("row %d:\n got %+v\nwant %+v", i, got, want[i])
 		}
 	}
-	if text := r.String(); !strings.Contains(text, "4 of 8 goals reached") {
-		t.Errorf("got\n%s\nwant 4 of 8 goals reached", text)
+	if text := r.String(); !strings.Contains(text, "5 of 9 goals reached") {
+		t.Errorf("got\n%s\nwant 5 of 9 goals reached", text)
 	}
 }
 
@@ -212,7 +214,7 @@ func TestConfigCheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	good := Config{Kingbus: self, Runs: 1, RestartGB: 1, Out: io.Discard}
+	good := Config{Kingbus: self, Runs: 1, Rounds: 1, RestartGB: 1, JoinGB: 1, Out: io.Discard}
 	for _, c := range []struct {
 		what   string
 		change func(*Config)
@@ -222,7 +224,9 @@ func TestConfigCheck(t *testing.T) {
 		{"a phase", func(c *Config) { c.Only = []string{"serve"} }, ""},
 		{"an unknown phase", func(c *Config) { c.Only = []string{"serf"} }, "no phase"},
 		{"no runs", func(c *Config) { c.Runs = 0 }, "runs"},
+		{"no rounds", func(c *Config) { c.Rounds = 0 }, "rounds"},
 		{"no log", func(c *Config) { c.RestartGB = 0 }, "log of"},
+		{"no log to join", func(c *Config) { c.JoinGB = 0 }, "to take in"},
 		{"no program", func(c *Config) { c.Kingbus = "/does/not/exist" }, "make build"},
 	} {
 		cfg := good

@@ -7,18 +7,32 @@ import (
 	"strings"
 	"time"
 
-	"kingbus/internal/gtid"
+	"kingbus/internal/admin"
 	"kingbus/internal/mysqltest"
 )
 
-// failoverRounds is how often a leader is killed, and how often leadership is moved, with each setting.
-const failoverRounds = 20
+// timing is how fast a cluster notices that its leader is gone, and how fast it has to be back, at worst.
+type timing struct {
+	name string
+	args []string
+	most float64 // ms
+}
 
-// failover measures how long nothing is committed when the leader is killed, or gives leadership away: until a
-// transaction is committed that the source wrote after that moment.
+var timings = []timing{
+	{"defaults", nil, 2500},
+	{"50/300 ms", []string{"--heartbeat", "50ms", "--election-timeout", "300ms"}, 1000},
+}
+
+// mostTransfer is the goal for a change of leaders that was asked for, in ms.
+const mostTransfer = 200
+
+// quickRounds is how many rounds are enough to see whether it works.
+const quickRounds = 3
+
+// failover measures how long nothing is committed when the leader is killed, or hands leadership over, while small
+// transactions are written all the time: until a new leader has committed one that was begun after that moment.
 func (b *bench) failover(ctx context.Context) (err error) {
-	b.memory.enter(phaseFailover)
-	inst, err := mysqltest.Launch(ctx, mysqltest.Options{Name: "source"})
+	inst, err := mysqltest.Launch(ctx, mysqltest.Options{Name: "source", Args: sourceArgs()})
 	if err != nil {
 		return err
 	}
@@ -27,179 +41,119 @@ func (b *bench) failover(ctx context.Context) (err error) {
 	if err := inst.CreateUser(ctx, user); err != nil {
 		return err
 	}
-	if err := inst.Exec(ctx, "CREATE DATABASE bench; CREATE TABLE bench.t (id BIGINT AUTO_INCREMENT PRIMARY KEY, a INT)"); err != nil {
-		return err
-	}
-	stop, err := write(ctx, inst)
+	w, err := newWriter(ctx, inst)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, stop()) }()
-	for _, s := range []struct {
-		name string
-		args []string
-		most float64 // ms
-	}{
-		{"defaults", nil, 2500},
-		{"50/300 ms", []string{"--heartbeat", "50ms", "--election-timeout", "300ms"}, 1000},
-	} {
-		if err := b.failovers(ctx, inst, s.name, s.most, s.args); err != nil {
+	defer func() { err = errors.Join(err, w.stop()) }()
+	for _, t := range timings {
+		if err := b.failovers(ctx, inst, w, t); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// write writes small transactions, some hundred a second, until stop is called.
-func write(ctx context.Context, inst *mysqltest.Instance) (stop func() error, err error) {
-	session, err := inst.Session(ctx)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() {
-		tick := time.NewTicker(3 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				done <- nil
-				return
-			case <-tick.C:
-			}
-			if err := session.Exec(ctx, "INSERT INTO bench.t (a) VALUES (1)"); err != nil && ctx.Err() == nil {
-				done <- err
-				return
-			}
-		}
-	}()
-	return func() error {
-		cancel()
-		return errors.Join(<-done, session.Close())
-	}, nil
-}
-
-func (b *bench) failovers(ctx context.Context, inst *mysqltest.Instance, name string, most float64, args []string) (err error) {
-	b.say("\n%s, %s", phaseFailover, name)
-	all, err := b.newNodes(3, args...)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, all.discard()) }()
-	if err := all.start(ctx, inst.Addr()); err != nil {
-		return err
-	}
-	rounds := failoverRounds
+func (b *bench) failovers(ctx context.Context, inst *mysqltest.Instance, w *writer, t timing) (err error) {
+	rounds := b.cfg.Rounds
 	if b.cfg.Quick {
-		rounds = 3
+		rounds = min(rounds, quickRounds)
 	}
-	var kills, moves series
-	for range rounds {
-		leader, err := all.caughtUp(ctx, inst)
-		if err != nil {
-			return err
-		}
-		began := time.Now()
-		if err := leader.stop(false); err != nil {
-			return err
-		}
-		if err := all.committed(ctx, inst); err != nil {
-			return err
-		}
-		kills.add(float64(time.Since(began)) / 1e6)
-		if err := leader.startWith(inst.Addr()); err != nil {
-			return err
-		}
-		if err := leader.awaitReady(ctx); err != nil {
-			return err
-		}
+	b.say("\n%s, %s", phaseFailover, strings.Join(append([]string{t.name}, t.args...), " "))
+	b.memory.enter(phaseFailover)
+	c, err := b.newCluster(3, t.args...)
+	if err != nil {
+		return err
 	}
-	for i := range rounds {
-		leader, err := all.caughtUp(ctx, inst)
-		if err != nil {
-			return err
-		}
-		to := all[i%len(all)]
-		if to == leader {
-			to = all[(i+1)%len(all)]
-		}
-		began := time.Now()
-		asked := make(chan error, 1)
-		go func() { asked <- leader.post(ctx, "/api/v1/cluster/nodes/"+to.name+"/lead", struct{}{}) }()
-		if err := to.leads(ctx); err != nil {
-			return errors.Join(err, <-asked)
-		}
-		err = nodes{to}.committed(ctx, inst)
-		took := time.Since(began)
-		if err := errors.Join(err, <-asked); err != nil {
-			return err
-		}
-		moves.add(float64(took) / 1e6)
+	defer func() { err = errors.Join(err, c.discard()) }()
+	if err := c.start(ctx, inst.Addr()); err != nil {
+		return err
 	}
-	b.say("  kill -9: median %.0f ms, worst %.0f ms; transfer: median %.0f ms, worst %.0f ms", kills.median(), kills.max(), moves.median(), moves.max())
-	b.report.info(phaseFailover, name, fmt.Sprintf("kill -9 of the leader, median of %d", rounds), "ms", kills)
-	b.report.limit(phaseFailover, name, "kill -9 of the leader, worst", "ms", kills.worst(), nil, most)
-	b.report.limit(phaseFailover, name, "transfer, median", "ms", moves, nil, 200)
-	b.report.limit(phaseFailover, name, "transfer, worst", "ms", moves.worst(), nil, 200)
+	for _, m := range []struct {
+		what     string
+		most     float64 // ms, of the worst
+		atMedian bool    // it is a goal for the median, too
+		measure  func(context.Context, *mysqltest.Instance, *writer) (time.Duration, error)
+	}{
+		{"kill -9 of the leader", t.most, false, c.killLeader},
+		{"transfer of leadership", mostTransfer, true, c.moveLeader},
+	} {
+		var all series
+		for round := range rounds {
+			took, err := m.measure(ctx, inst, w)
+			if err != nil {
+				return fmt.Errorf("%s, %s, round %d: %w", m.what, t.name, round+1, err)
+			}
+			all.add(float64(took) / 1e6)
+		}
+		b.say("  %s: median %.0f ms, worst %.0f ms of %.0f", m.what, all.median(), all.max(), all)
+		median := fmt.Sprintf("%s, median of %d", m.what, rounds)
+		if m.atMedian {
+			b.report.limit(phaseFailover, t.name, median, "ms", all, nil, m.most)
+		} else {
+			b.report.info(phaseFailover, t.name, median, "ms", all)
+		}
+		b.report.limit(phaseFailover, t.name, m.what+", worst", "ms", all.worst(), nil, m.most)
+	}
 	return nil
 }
 
-// executed is how many transactions a server has.
-func executed(ctx context.Context, inst *mysqltest.Instance) (uint64, error) {
-	text, err := inst.GTIDExecuted(ctx)
+// killLeader returns after what time another node has committed something new. When it begins all nodes have caught up;
+// the one that was killed runs again when it returns.
+func (c cluster) killLeader(ctx context.Context, inst *mysqltest.Instance, w *writer) (time.Duration, error) {
+	leader, err := c.caughtUp(ctx, w.mark())
 	if err != nil {
 		return 0, err
 	}
-	set, err := gtid.ParseSet(strings.ReplaceAll(text, "\n", ""))
-	return set.Count(), err
-}
-
-// committed waits until a node has a transaction that the source wrote after the call.
-func (all nodes) committed(ctx context.Context, inst *mysqltest.Instance) error {
-	had, err := executed(ctx, inst)
+	began := time.Now()
+	if err := leader.stop(false); err != nil {
+		return 0, err
+	}
+	s, err := c.committed(ctx, w.mark()) // of the moment at which it is dead for certain
 	if err != nil {
-		return err
+		return 0, err
 	}
-	for began := time.Now(); time.Since(began) < startWait; time.Sleep(2 * time.Millisecond) {
-		for _, k := range all {
-			if k.proc == nil {
-				continue
-			}
-			if st, err := k.status(ctx); err == nil && st.Stream.Executed.Count() > had {
-				return nil
-			}
-		}
+	if err := leader.startWith(inst.Addr()); err != nil {
+		return 0, err
 	}
-	return errors.New("nothing new is committed")
+	return s.at.Sub(began), leader.awaitReady(ctx)
 }
 
-// leads waits until a node leads.
-func (k *kingbus) leads(ctx context.Context) error {
-	for began := time.Now(); time.Since(began) < startWait; time.Sleep(time.Millisecond) {
-		if st, err := k.status(ctx); err == nil && st.Node.Leader {
-			return nil
-		}
-	}
-	return fmt.Errorf("%s does not lead", k.name)
-}
-
-// caughtUp waits until all nodes follow closely, and returns who leads.
-func (all nodes) caughtUp(ctx context.Context, inst *mysqltest.Instance) (*kingbus, error) {
-	had, err := executed(ctx, inst)
+// moveLeader returns how long after the request the node that was to lead has committed something new. What was begun
+// after that node was seen to lead cannot have come through the old leader.
+func (c cluster) moveLeader(ctx context.Context, _ *mysqltest.Instance, w *writer) (time.Duration, error) {
+	leader, err := c.caughtUp(ctx, w.mark())
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	for _, k := range all {
-		for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
-			st, err := k.status(ctx)
-			if err == nil && st.Ready && st.Stream.Executed.Count() >= had {
-				break
-			}
-			if time.Since(began) > startWait {
-				return nil, fmt.Errorf("%s does not catch up (%v); its log says:\n%s", k.name, err, k.logTail())
-			}
+	to := c.after(leader)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	began := time.Now()
+	asked := make(chan error, 1)
+	go func() {
+		err := leader.transfer(ctx, to)
+		if err != nil {
+			cancel(err) // then nothing is to be waited for
 		}
+		asked <- err
+	}()
+	s, err := cluster{to}.first(ctx, to.name+" to lead", func(st admin.Status) bool { return st.Node.Leader })
+	if err == nil {
+		s, err = cluster{to}.committed(ctx, w.mark())
 	}
-	return all.leader(ctx)
+	if err != nil {
+		cancel(err)
+	}
+	if asking := <-asked; err == nil {
+		err = asking
+	}
+	return s.at.Sub(began), err
+}
+
+// committed waits until a node leads and has more transactions than those of a writer's mark.
+func (c cluster) committed(ctx context.Context, mark uint64) (sight, error) {
+	return c.first(ctx, "a leader that commits something new", func(st admin.Status) bool {
+		return st.Node.Leader && st.Stream.Executed.Count() > mark
+	})
 }

@@ -52,6 +52,29 @@ func (f *folder) remove() error {
 	return f.err
 }
 
+// keepLogs copies the logs of kingbus to a folder in dir that stays, and returns where they are as an error that adds to
+// the one that made them of interest; nil if there are none.
+func (f *folder) keepLogs(dir string) error {
+	logs, err := filepath.Glob(f.file("*.log"))
+	if err != nil || len(logs) == 0 {
+		return err
+	}
+	kept, err := os.MkdirTemp(dir, "kingbus-bench-logs-")
+	if err != nil {
+		return fmt.Errorf("keep the logs: %w", err)
+	}
+	for _, path := range logs {
+		text, err := os.ReadFile(path)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(kept, filepath.Base(path)), text, 0o600)
+		}
+		if err != nil {
+			return fmt.Errorf("keep the logs: %w", err)
+		}
+	}
+	return fmt.Errorf("the logs of kingbus are kept in %s", kept)
+}
+
 // file returns the path of a file in the folder.
 func (f *folder) file(name string) string { return filepath.Join(f.path, name) }
 

@@ -4,194 +4,205 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"os"
 	"time"
 
-	"kingbus/internal/cluster"
-	"kingbus/internal/mysqltest"
+	"kingbus/internal/admin"
 )
 
-// joinShare is the goal for the rate of a joining node, as a share of the disk's.
-const joinShare = 0.7
+// The goals for a node that joins.
+const (
+	joinShare   = 0.7 // of what the disk can write
+	joinLatency = 2.0 // times the latency of commits that nothing disturbs
+)
 
-// latencies is how many commits are timed on a leader that is left alone.
-const latencies = 300
+// calmTime is how long commits are timed while nothing else happens.
+const calmTime = 15 * time.Second
 
-// join measures how fast a fresh node takes in the log of an idle leader, and what that does to the commits of one that
-// is not idle.
-func (b *bench) join(ctx context.Context) (err error) {
+// join measures how fast a fresh node takes in the log of a leader that has nothing else to do, and what a second one
+// does to the commits of a leader that has.
+func (b *bench) join(ctx context.Context, sp spec) (err error) {
 	b.say("\n%s with %g GB", phaseJoin, b.cfg.JoinGB)
+	c, err := b.newCluster(1)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.discard()) }()
+	leader := c[0]
+	set, err := b.joinLog(ctx, leader, sp)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(set.dir)) }()
+	src, err := b.openSource(ctx, set)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, src.close()) }()
+
 	b.memory.enter(phaseJoin)
-	inst, err := mysqltest.Launch(ctx, mysqltest.Options{Name: "source", Args: []string{"--max-allowed-packet=64M", "--innodb-flush-log-at-trx-commit=2", "--sync-binlog=0", "--max-binlog-size=1G"}})
+	if err := c.start(ctx, src.addr()); err != nil {
+		return err
+	}
+	had, err := executed(ctx, src.inst)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, inst.Close()) }()
-	if err := b.fill(ctx, inst); err != nil {
+	if _, err := c.caughtUp(ctx, had); err != nil {
 		return err
 	}
-	all, err := b.newNodes(1)
+	st, err := leader.status(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, all.discard()) }()
-	leader := all[0]
-	if err := all.start(ctx, inst.Addr()); err != nil {
-		return err
-	}
-	if _, err := all.caughtUp(ctx, inst); err != nil {
-		return err
-	}
-	if err := b.folder.settle(); err != nil {
-		return err
-	}
-	disk, err := diskLimit(b.folder.path, 1)
+	size := fmt.Sprintf("%.1f GB", float64(st.Stream.Bytes)/1e9)
+	disk, err := b.diskRate(ctx, sequential{files: 1, bytes: int64(st.Stream.Bytes), piece: 4 << 20})
 	if err != nil {
 		return err
 	}
-	idle, _, err := b.joins(ctx, leader, nil)
+	idle, err := b.joinOne(ctx, leader, "fresh1")
 	if err != nil {
 		return err
 	}
-	calm, err := b.commits(ctx, inst, leader, nil)
+	b.say("  leader idle: %s in %v, %.0f MB/s; the disk %.0f MB/s", size, idle.took().Round(time.Millisecond), idle.rate(), disk)
+	b.report.compare(phaseJoin, size, "fresh node, leader idle / one file, synced each 4 MiB", "MB/s", series{idle.rate()}, series{disk}, atLeast.times(joinShare))
+	return b.joinBusy(ctx, src, leader, size)
+}
+
+// joinBusy has a node join while transactions are written.
+func (b *bench) joinBusy(ctx context.Context, src *origin, leader *kingbus, size string) (err error) {
+	st, err := leader.status(ctx)
 	if err != nil {
 		return err
 	}
-	busy, disturbed, err := b.joins(ctx, leader, func(until <-chan struct{}) (series, error) { return b.commits(ctx, inst, leader, until) })
+	w, err := newWriter(ctx, src.inst)
 	if err != nil {
 		return err
 	}
-	set := fmt.Sprintf("%g GB", b.cfg.JoinGB)
-	b.say("  idle leader %.0f MB/s, disk %.0f MB/s; under writes %.0f MB/s", idle, disk, busy)
-	b.report.compare(phaseJoin, set, fmt.Sprintf("fresh node, idle leader / %g of the disk's sequential rate", joinShare), "MB/s", series{idle}, series{joinShare * disk}, atLeast)
-	b.report.info(phaseJoin, set, "fresh node while the leader commits", "MB/s", series{busy})
+	defer func() { err = errors.Join(err, w.stop()) }()
+	watch, err := b.watchCommits(ctx, leader.mysql, st.Stream.Executed)
+	if err != nil {
+		return err
+	}
+	calm, busy, jerr := b.disturb(ctx, w, leader)
+	commits, err := watch.end()
+	if err := errors.Join(jerr, err); err != nil {
+		return err
+	}
+	alone, during := latencies(commits, calm), latencies(commits, busy.span)
+	if len(alone) == 0 || len(during) == 0 {
+		return fmt.Errorf("%d commits were timed before a node joined and %d meanwhile: none of them says anything; take a larger --join-gb", len(alone), len(during))
+	}
+	b.say("  leader busy: %v, %.0f MB/s, %.0f transactions/s; %d commits alone, %d during the copy",
+		busy.took().Round(time.Millisecond), busy.rate(), w.rate(), len(alone), len(during))
+	b.report.info(phaseJoin, size, "fresh node, leader busy", "MB/s", series{busy.rate()})
 	for _, q := range []struct {
 		name string
 		at   float64
 	}{{"p50", 0.5}, {"p99", 0.99}} {
-		ours, theirs := disturbed.quantile(q.at), calm.quantile(q.at)
-		b.report.compare(phaseJoin, set, "commit latency "+q.name+", during the copy / half as fast as left alone", "ms", series{ours}, series{2 * theirs}, atMost)
+		b.report.compare(phaseJoin, size, "source's binlog to replica of the leader, "+q.name+", during the copy / alone", "ms",
+			series{during.quantile(q.at)}, series{alone.quantile(q.at)}, atMost.times(joinLatency))
 	}
 	return nil
 }
 
-// fill makes the binlog.
-func (b *bench) fill(ctx context.Context, inst *mysqltest.Instance) error {
-	user := mysqltest.User{Name: account, Password: b.password, Grants: "REPLICATION SLAVE, REPLICATION CLIENT"}
-	if err := inst.CreateUser(ctx, user); err != nil {
-		return err
+// disturb leaves the leader alone with the writer for a while, and then has a node join.
+func (b *bench) disturb(ctx context.Context, w *writer, leader *kingbus) (calm span, busy joined, err error) {
+	// What the first transactions find cold is not to count.
+	if _, err := (cluster{leader}).committed(ctx, w.mark()+100); err != nil {
+		return calm, busy, err
 	}
-	if err := inst.Exec(ctx, "CREATE DATABASE bench; CREATE TABLE bench.t (id BIGINT AUTO_INCREMENT PRIMARY KEY, a INT, b LONGBLOB)"); err != nil {
-		return err
+	long := calmTime
+	if b.cfg.Quick {
+		long /= 5
 	}
-	session, err := inst.Session(ctx)
-	if err != nil {
-		return err
+	calm.from = time.Now()
+	select {
+	case <-ctx.Done():
+		return calm, busy, ctx.Err()
+	case <-time.After(long):
 	}
-	for n := 0.0; n < b.cfg.JoinGB*1e9 && err == nil; n += 4e6 {
-		err = session.Exec(ctx, "INSERT INTO bench.t (b) VALUES (REPEAT('0123456789abcdef', 250000)); DELETE FROM bench.t")
-		n += 4e6 // the DELETE has the row, too
-	}
-	return errors.Join(err, session.Close())
+	calm.to = time.Now()
+	busy, err = b.joinOne(ctx, leader, "fresh2")
+	return calm, busy, err
 }
 
-// joins adds a fresh node and waits until it has everything; meanwhile another measurement runs, if there is one.
-func (b *bench) joins(ctx context.Context, leader *kingbus, meanwhile func(until <-chan struct{}) (series, error)) (rate float64, s series, err error) {
-	k, err := b.newKingbus()
+// joined is how a node took in a log.
+type joined struct {
+	span
+	bytes uint64
+}
+
+func (j joined) took() time.Duration { return j.to.Sub(j.from) }
+func (j joined) rate() float64       { return float64(j.bytes) / 1e6 / j.took().Seconds() } // MB/s
+
+// joinOne adds a fresh node, waits until it has all that the leader had when it was added, and takes it out again. It
+// stays a learner, which is what copies, and what `kingbus node add` has until the end; so the leader's commits do not
+// begin to wait for it.
+func (b *bench) joinOne(ctx context.Context, leader *kingbus, name string) (j joined, err error) {
+	fresh, err := b.newNode(name, "--join")
 	if err != nil {
-		return 0, nil, err
+		return j, err
 	}
-	defer func() { err = errors.Join(err, k.discard()) }()
-	if k.peer, err = freeAddress(); err != nil {
-		return 0, nil, err
+	defer func() { err = errors.Join(err, fresh.discard(), b.folder.settle()) }()
+	if err := b.folder.settle(); err != nil {
+		return j, err
 	}
-	b.folders++
-	k.name = fmt.Sprintf("fresh%d", b.folders)
-	k.args = []string{"--node-name", k.name, "--peer-listen", k.peer, "--join"}
-	if err := k.startWith(""); err != nil {
-		return 0, nil, err
+	if err := fresh.startWith(""); err != nil {
+		return j, err
 	}
-	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) { // it waits, which is not ready
-		if _, err := k.status(ctx); err == nil {
-			break
+	if _, err := fresh.awaitStatus(ctx, name+" to wait for a cluster", pollEvery, func(st admin.Status) bool { return st.Cluster.Role == admin.RoleWaiting }); err != nil {
+		return j, err
+	}
+	had, err := leader.status(ctx)
+	if err != nil {
+		return j, err
+	}
+	j.bytes, j.from = had.Stream.Bytes, time.Now()
+	if err := leader.add(ctx, fresh); err != nil {
+		return j, fmt.Errorf("add %s: %w", name, err)
+	}
+	if err := awaitCopy(ctx, leader, fresh, had); err != nil {
+		return j, err
+	}
+	j.to = time.Now()
+	return j, leader.remove(ctx, fresh)
+}
+
+// copied is what grows while a node copies a log.
+type copied struct{ fetched, last, applied uint64 }
+
+// awaitCopy returns when a fresh node has synced and applied what the leader had. It gives up when nothing has moved
+// for startWait.
+func awaitCopy(ctx context.Context, leader, fresh *kingbus, had admin.Status) error {
+	var seen copied
+	for progress := time.Now(); ; {
+		st, err := fresh.status(ctx)
+		now := copied{last: st.Node.LastIndex, applied: st.Node.Applied}
+		if st.Cluster.Installing != nil {
+			now.fetched = st.Cluster.Installing.Done
 		}
-		if time.Since(began) > startWait {
-			return 0, nil, fmt.Errorf("%s does not answer; its log says:\n%s", k.name, k.logTail())
-		}
-	}
-	type result struct {
-		s   series
-		err error
-	}
-	done, results := make(chan struct{}), make(chan result, 1)
-	if meanwhile != nil {
-		go func() {
-			s, err := meanwhile(done)
-			results <- result{s, err}
-		}()
-	}
-	began := time.Now()
-	err = leader.post(ctx, "/api/v1/cluster/nodes", map[string]string{"name": k.name, "address": k.peer})
-	var bytes uint64
-	for err == nil {
-		st, serr := leader.status(ctx)
-		i := slices.IndexFunc(st.Cluster.Members, func(m cluster.MemberStatus) bool { return m.Name == k.name })
-		if serr == nil && i >= 0 {
-			if m := st.Cluster.Members[i]; m.Match+100 >= st.Node.LastIndex && m.State == "replicate" {
-				bytes = uint64(st.Disk.Used)
-				break
+		if err == nil && st.Ready && st.Node.Applied >= had.Node.LastIndex && st.Stream.Transactions >= had.Stream.Transactions {
+			// The leader knows what is synced there.
+			var of admin.Status
+			if of, err = leader.status(ctx); err == nil {
+				if m, is := of.Cluster.Member(fresh.name); is && m.Match >= had.Node.LastIndex {
+					return nil
+				}
 			}
 		}
-		if time.Since(began) > 10*startWait {
-			err = fmt.Errorf("%s does not catch up; its log says:\n%s", k.name, k.logTail())
+		if err == nil && now != seen {
+			seen, progress = now, time.Now()
 		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	took := time.Since(began)
-	close(done)
-	if meanwhile != nil {
-		r := <-results
-		s, err = r.s, errors.Join(err, r.err)
-	}
-	if err == nil {
-		err = leader.remove(ctx, k.name)
-	}
-	return float64(bytes) / 1e6 / took.Seconds(), s, err
-}
-
-// commits times small transactions one after the other, from the statement's return at the source until the leader
-// says that it is committed: latencies of them, or until a channel is closed.
-func (b *bench) commits(ctx context.Context, inst *mysqltest.Instance, leader *kingbus, until <-chan struct{}) (s series, err error) {
-	session, err := inst.Session(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, session.Close()) }()
-	had, err := executed(ctx, inst)
-	if err != nil {
-		return nil, err
-	}
-	for ; until != nil || len(s) < latencies; had++ {
+		if time.Since(progress) > startWait {
+			return fmt.Errorf("%s does not get on with the copy (%v); the logs say:\n%s", fresh.name, err, cluster{leader, fresh}.logTails())
+		}
 		select {
-		case <-until:
-			return s, nil
-		default:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-fresh.proc.done:
+			return fmt.Errorf("%s ended: %w; its log says:\n%s", fresh.name, fresh.proc.err, fresh.logTail())
+		case <-time.After(10 * time.Millisecond):
 		}
-		if err := session.Exec(ctx, "INSERT INTO bench.t (a) VALUES (1)"); err != nil {
-			return nil, err
-		}
-		began := time.Now()
-		for {
-			st, err := leader.status(ctx)
-			if err != nil {
-				return nil, err
-			}
-			if st.Stream.Executed.Count() > had {
-				break
-			}
-		}
-		s.add(float64(time.Since(began)) / 1e6)
-		time.Sleep(3 * time.Millisecond) // a steady stream, not a flood
 	}
-	return s, nil
 }

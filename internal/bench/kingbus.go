@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -24,18 +25,20 @@ const (
 	maxStatus = 16 << 20         // bytes of an answer of the HTTP API
 	stopGrace = 20 * time.Second // for a clean stop
 	startWait = 60 * time.Second // for a start
+	// answerWait is for an answer of the HTTP API, which may take some seconds to change a cluster.
+	answerWait = 20 * time.Second
 )
 
 // kingbus is a node: a data folder, addresses, and the process that runs on them, if one does.
 type kingbus struct {
 	b      *bench
 	dir    string
-	mysql  string // host:port
-	admin  string // host:port
-	log    string // file that takes what the processes say
-	name   string // of a node of a cluster
-	peer   string // host:port, of a node of a cluster
-	args   []string
+	mysql  string   // host:port
+	admin  string   // host:port
+	log    string   // file that takes what the processes say
+	name   string   // of a node of a cluster
+	peer   string   // host:port, of a node of a cluster
+	args   []string // more of them
 	client *http.Client
 
 	proc    *process      // nil while none runs
@@ -44,7 +47,7 @@ type kingbus struct {
 }
 
 func (b *bench) newKingbus() (*kingbus, error) {
-	k := &kingbus{b: b, dir: b.newDir("kingbus"), client: &http.Client{Timeout: 10 * time.Second}}
+	k := &kingbus{b: b, dir: b.newDir("kingbus"), client: &http.Client{Timeout: answerWait}}
 	k.log = k.dir + ".log"
 	var err error
 	for _, addr := range []*string{&k.mysql, &k.admin} {
@@ -160,6 +163,29 @@ func (k *kingbus) get(ctx context.Context, path string) ([]byte, int, error) {
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxStatus))
 	return body, resp.StatusCode, err
+}
+
+// change has the node change something of its cluster; body may be nil.
+func (k *kingbus) change(ctx context.Context, method, path string, body any) error {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+k.admin+path, bytes.NewReader(text))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json") // without it, it is refused
+	resp, err := k.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxStatus))
+	if err == nil && resp.StatusCode/100 != 2 {
+		err = fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, bytes.TrimSpace(answer))
+	}
+	return err
 }
 
 func (k *kingbus) status(ctx context.Context) (st admin.Status, err error) {

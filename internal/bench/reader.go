@@ -46,10 +46,18 @@ func (b *bench) openReader(ctx context.Context, addr string) (*reader, error) {
 	return r, nil
 }
 
-// request sends COM_BINLOG_DUMP_GTID (sql/rpl_source.cc): u8 0x1e, u16 flags, here 1 = BINLOG_DUMP_NON_BLOCK, u32 server
-// id, u32 length of the file name, u64 position, u32 length of the set, the set.
-func (r *reader) request(have gtid.Set) error {
-	b := []byte{wire.ComBinlogDumpGTID, 1, 0}
+// request asks for what is not in have, up to the end of the binlog.
+func (r *reader) request(have gtid.Set) error { return r.dump(have, nonBlock) }
+
+// follow asks for what is not in have and for all that comes later.
+func (r *reader) follow(have gtid.Set) error { return r.dump(have, 0) }
+
+const nonBlock = 1 // BINLOG_DUMP_NON_BLOCK
+
+// dump sends COM_BINLOG_DUMP_GTID (sql/rpl_source.cc): u8 0x1e, u16 flags, u32 server id, u32 length of the file name,
+// u64 position, u32 length of the set, the set.
+func (r *reader) dump(have gtid.Set, flags byte) error {
+	b := []byte{wire.ComBinlogDumpGTID, flags, 0}
 	b = binary.LittleEndian.AppendUint32(b, r.id)
 	b = binary.LittleEndian.AppendUint32(b, 0)
 	b = binary.LittleEndian.AppendUint64(b, binlog.MagicSize)
@@ -63,8 +71,17 @@ type received struct {
 	events, bytes uint64
 }
 
-// next reads one packet and throws it away but for its header. io.EOF is the server's EOF.
+// next reads one event and throws it away but for its header. io.EOF is the server's EOF.
 func (r *reader) next() (binlog.Header, error) {
+	h, err := r.head()
+	if err != nil {
+		return h, err
+	}
+	return h, r.client.Conn().DiscardPayload()
+}
+
+// head waits for the next event and leaves it unread.
+func (r *reader) head() (binlog.Header, error) {
 	conn := r.client.Conn()
 	if err := conn.NextPayload(); err != nil {
 		if err == io.EOF {
@@ -86,11 +103,7 @@ func (r *reader) next() (binlog.Header, error) {
 		}
 		return binlog.Header{}, wire.ParseError(head)
 	}
-	h, err := binlog.ParseHeader(head[1:])
-	if err != nil {
-		return h, err
-	}
-	return h, conn.DiscardPayload()
+	return binlog.ParseHeader(head[1:])
 }
 
 // drain reads to the end of the binlog.

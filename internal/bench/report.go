@@ -42,13 +42,26 @@ func (s series) quantile(q float64) float64 {
 func (s series) worst() series { return series{s.max()} }
 
 // goal is what a ratio of kingbus to the reference has to be.
-type goal int
+type goal struct {
+	sign  string // ≥, ≤, or "" if there is none
+	ratio float64
+}
 
-const (
-	noGoal  goal = iota
-	atLeast      // 1.00 or more
-	atMost       // 1.00 or less
+var (
+	noGoal  = goal{}
+	atLeast = goal{"≥", 1}
+	atMost  = goal{"≤", 1}
 )
+
+// times is the goal for a ratio that many times as large.
+func (g goal) times(n float64) goal { return goal{g.sign, g.ratio * n} }
+
+func (g goal) reached(ratio float64) bool {
+	if g.sign == atMost.sign {
+		return ratio <= g.ratio
+	}
+	return ratio >= g.ratio
+}
 
 // row is a line of the table; text that is "" is not shown.
 type row struct {
@@ -82,11 +95,8 @@ func (r *report) compare(phase, set, what, unit string, ours, theirs series, g g
 	l := row{phase: phase, set: set, what: what, ours: figure(ours.median(), unit), theirs: figure(theirs.median(), unit)}
 	ratio := ours.median() / theirs.median()
 	l.ratio = fmt.Sprintf("%.2f", ratio)
-	switch g {
-	case atLeast:
-		l.goals, l.verdict = "≥ 1", verdict(ratio >= 1)
-	case atMost:
-		l.goals, l.verdict = "≤ 1", verdict(ratio <= 1)
+	if g != noGoal {
+		l.goals, l.verdict = fmt.Sprintf("%s %g", g.sign, g.ratio), verdict(g.reached(ratio))
 	}
 	r.rows = append(r.rows, l)
 }
@@ -134,6 +144,6 @@ func (r *report) String() string {
 		}
 	}
 	_ = w.Flush() // into memory
-	fmt.Fprintf(&b, "\n%d of %d goals reached. The ratio is kingbus / reference: mysqlbinlog --raw without any sync (ingest), the real source (serve, first).\n", passed, goals)
+	fmt.Fprintf(&b, "\n%d of %d goals reached. The ratio is kingbus / reference: mysqlbinlog --raw without any sync (ingest), the real source (serve, first), what the line says (%s, %s).\n", passed, goals, phaseCluster, phaseJoin)
 	return b.String()
 }

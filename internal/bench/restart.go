@@ -22,12 +22,12 @@ func (b *bench) restart(ctx context.Context, src *origin) error {
 		return err
 	}
 	err = k.stop(true)
-	var executed gtid.Set
+	var st stream.Status
 	if err == nil {
-		executed, err = b.grow(ctx, k.dir, src)
+		st, err = b.grow(ctx, k.dir, src, b.cfg.RestartGB)
 	}
 	if err == nil {
-		err = b.restarts(ctx, k, executed)
+		err = b.restarts(ctx, k, st.Executed)
 	}
 	return errors.Join(err, k.discard())
 }
@@ -102,39 +102,39 @@ func (b *bench) awaitServing(ctx context.Context, k *kingbus, have gtid.Set) (lo
 	return login, first, since(), err
 }
 
-// grow feeds the set's largest file to the stream in dir until the log has the size that is wanted, and returns what
-// is executed then.
-func (b *bench) grow(ctx context.Context, dir string, src *origin) (executed gtid.Set, err error) {
+// grow feeds the set's largest file to the stream in dir, once at least and until the log has so many GB, and returns
+// what the stream is then.
+func (b *bench) grow(ctx context.Context, dir string, src *origin, gb float64) (st stream.Status, err error) {
 	began := time.Now()
 	s, err := stream.Open(stream.Config{Dir: dir})
 	if err != nil {
-		return executed, err
+		return st, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	if _, err = s.Lead(ctx); err != nil {
-		return executed, err
+		return st, err
 	}
-	st := s.Status()
+	st = s.Status()
 	link, err := s.StartLink(ctx, st.Source)
 	if err != nil {
-		return executed, err
+		return st, err
 	}
 	file := src.files[0] // the one with all transactions
 	events, err := os.ReadFile(filepath.Join(src.dir, file))
 	if err != nil {
-		return executed, err
+		return st, err
 	}
 	f, err := newFeeder(link, st.Executed)
 	if err != nil {
-		return executed, err
+		return st, err
 	}
 	name := st.End.File
-	for size := st.Node.Bytes; float64(size) < b.cfg.RestartGB*1e9; size = s.Status().Node.Bytes {
+	for fed := false; !fed || float64(s.Status().Node.Bytes) < gb*1e9; fed = true {
 		if name, err = binlog.NextName(name); err != nil {
-			return executed, err
+			return st, err
 		}
 		if err = f.file(ctx, name, events[binlog.MagicSize:]); err != nil {
-			return executed, fmt.Errorf("feed %s: %w", name, err)
+			return st, fmt.Errorf("feed %s: %w", name, err)
 		}
 	}
 	for {
@@ -145,12 +145,12 @@ func (b *bench) grow(ctx context.Context, dir string, src *origin) (executed gti
 		select {
 		case <-changed:
 		case <-link.Lost():
-			return executed, link.Err()
+			return st, link.Err()
 		case <-ctx.Done():
-			return executed, ctx.Err()
+			return st, ctx.Err()
 		}
 	}
 	st = s.Status()
 	b.say("  %.2f GB of log, %d files, %d transactions, made in %v", float64(st.Node.Bytes)/1e9, len(st.Files), st.Transactions, time.Since(began).Round(time.Second))
-	return st.Executed, nil
+	return st, nil
 }
