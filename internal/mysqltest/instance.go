@@ -56,7 +56,7 @@ type Instance struct {
 const maxDir = 70
 
 // stopGrace is how long a server may take to shut down cleanly before it is killed.
-const stopGrace = 60 * time.Second
+const stopGrace = 3 * time.Minute
 
 // Launch finds or fetches the server, makes a new instance of it and starts it. The caller owns the instance and has to
 // Close it. If it cannot be had, the error wraps ErrUnavailable.
@@ -108,7 +108,7 @@ func newInstance(ctx context.Context, server *Server, template string, opts Opti
 		inst.Name = string(server.Flavour)
 	}
 	if inst.timeout == 0 {
-		inst.timeout = 2 * time.Minute
+		inst.timeout = 4 * time.Minute
 	}
 	if inst.remover, err = startRemover(dir); err != nil {
 		os.RemoveAll(dir)
