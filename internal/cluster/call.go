@@ -36,7 +36,7 @@ type reply struct {
 // Errors that cross the wire, by their codes.
 var coded = map[string]error{
 	"no-leader": ErrNoLeader, "no-member": ErrNoMember, "name-taken": ErrNameTaken, "behind": ErrBehind,
-	"gone": errGone, "other-cluster": ErrOtherCluster, "last-voter": ErrLastVoter, "format": ErrFormat, "unsafe": ErrUnsafe,
+	"gone": errGone, "other-cluster": ErrOtherCluster, "last-voter": ErrLastVoter, "format": ErrFormat, "dropped": ErrDropped, "deposed": ErrDeposed, "unsafe": ErrUnsafe,
 }
 
 // remoteError is an error of another node.

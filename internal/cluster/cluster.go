@@ -163,6 +163,9 @@ type Node struct {
 	raw  *raft.RawNode // touched by the loop only
 	term uint64        // as the role was told; the loop's
 	last uint64        // last entry in Raft's log; the loop's
+	// lastChange is the last entry that may change the membership: a leader's first own
+	// entry, or a change behind it; the loop's.
+	lastChange uint64
 	// silent is how long nothing was heard of a leader, while the clock of Raft stands
 	// still; the loop's.
 	silent time.Duration
@@ -286,7 +289,7 @@ func (n *Node) start() {
 	g.Go(func() error { return n.repairer.run(ctx) })
 	g.Go(func() error { return n.peers.run(ctx) })
 	g.Go(func() error { return n.tend(ctx) })
-	if n.clusterID.Load() == 0 {
+	if committed, _ := n.hard.committed(); committed == 0 && !n.installing.Load() {
 		g.Go(func() error { return n.found(ctx) })
 	}
 	go func() {

@@ -73,7 +73,7 @@ const (
 )
 
 // serveFetch answers one request.
-func (n *Node) serveFetch(ctx context.Context, c *peer.Conn) error {
+func (n *Node) serveFetch(ctx context.Context, c *peer.Conn, from uint64) error {
 	c.SetReadTimeout(fetchPatience)
 	c.SetWriteTimeout(fetchPatience)
 	b, err := c.ReadFrame()
@@ -85,7 +85,7 @@ func (n *Node) serveFetch(ctx context.Context, c *peer.Conn) error {
 		return fmt.Errorf("fetch request: %w", err)
 	}
 	if req.Latest {
-		if req.To, err = n.latest(ctx, req.To); err != nil {
+		if req.To, err = n.latest(ctx, req.To, from); err != nil {
 			b, _ := json.Marshal(fetchAnswer{Error: err.Error()}) // cannot fail
 			return c.WriteFrame(b)
 		}
@@ -103,7 +103,7 @@ func (n *Node) serveFetch(ctx context.Context, c *peer.Conn) error {
 // latest returns the entry up to which a peer that has lost a part of its log has to
 // be filled up: to, or this leader's end. It fails where this node does not lead
 // with a majority, which the peer is no part of.
-func (n *Node) latest(ctx context.Context, to uint64) (uint64, error) {
+func (n *Node) latest(ctx context.Context, to, from uint64) (uint64, error) {
 	if n.Leading() == nil {
 		return 0, errors.New("this node does not lead")
 	}
@@ -111,6 +111,17 @@ func (n *Node) latest(ctx context.Context, to uint64) (uint64, error) {
 	defer cancel()
 	if err := n.CatchUp(ctx); err != nil {
 		return 0, fmt.Errorf("this node has no majority: %w", err)
+	}
+	// What the peer has acknowledged in this term counts for Raft, though it may be
+	// lost: the peer gets all of it, or nothing yet.
+	var match uint64
+	n.call(func() {
+		if pr, ok := n.raw.Status().Progress[from]; ok {
+			match = pr.Match
+		}
+	})
+	if applied := n.applied.Load(); applied < min(to, match) {
+		return 0, fmt.Errorf("entry %d, which the peer has acknowledged, is not applied here yet", match)
 	}
 	return min(to, n.applied.Load()), nil
 }
@@ -327,7 +338,10 @@ func (i *installer) fetch(ctx context.Context, m Member, job checkpoint) error {
 	if err != nil {
 		return &fatalError{fmt.Errorf("the end of the log: %w", err)}
 	}
-	req := fetchRequest{Last: last, LastTerm: term, Applied: n.applied.Load(), To: job.index}
+	// Raft lets applying wait behind what is known to be committed.
+	applied := n.applied.Load()
+	committed, _ := n.hard.committed()
+	req := fetchRequest{Last: last, LastTerm: term, Applied: max(applied, min(committed, last)), To: job.index}
 	if i.replaced {
 		req.Applied = last
 	}
@@ -352,8 +366,8 @@ func (i *installer) fetch(ctx context.Context, m Member, job checkpoint) error {
 		}
 	case answer.From > last+1 || answer.From <= req.Applied:
 		return fmt.Errorf("it begins with entry %d, behind entry %d", answer.From, last)
-	case !i.replaced && answer.From > req.Applied+1:
-		if err := i.readBack(ctx, req.Applied+1, min(answer.From-1, job.index)); err != nil {
+	case !i.replaced && answer.From > applied+1:
+		if err := i.readBack(ctx, applied+1, min(answer.From-1, job.index)); err != nil {
 			return &fatalError{err}
 		}
 	}

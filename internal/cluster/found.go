@@ -65,7 +65,7 @@ func (n *Node) found(ctx context.Context) error {
 		say(fmt.Sprintf("this data folder belongs to no cluster yet: waiting to be taken in (`kingbus node add %s %s` on a member does it)", n.cfg.Name, n.cfg.Address))
 		return nil
 	}
-	for n.clusterID.Load() == 0 {
+	for len(n.group().members) == 0 && !n.installing.Load() {
 		members, err := n.gather(ctx, initial)
 		var known *knownError
 		switch {
@@ -121,7 +121,7 @@ func (n *Node) gather(ctx context.Context, initial []Member) ([]Member, error) {
 
 // begin founds the cluster. The cluster's id is on disk before anybody hears it.
 func (n *Node) begin(members []Member) error {
-	if err := n.adopt(randomUint64() | 1); err != nil {
+	if err := n.adopt(randomUint64() | 1); err != nil { // one that was chosen before a crash stays
 		return err
 	}
 	group := founded(members, n.cfg.MaxFormat)

@@ -390,6 +390,7 @@ func (i *installer) finish(ctx context.Context, job checkpoint) error {
 		}
 		i.replaced, i.reviewed = false, false
 	}
+	n.deaf.Store(false)
 	n.window.reset(entryID{job.index, job.term})
 	n.setApplied(job.index)
 	n.leadership.applied(job.term)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,6 +19,7 @@ func (g *group) others(m *member) (out []*member) {
 			out = append(out, other)
 		}
 	}
+	slices.SortFunc(out, func(a, b *member) int { return strings.Compare(a.name, b.name) })
 	return out
 }
 
@@ -78,6 +80,27 @@ func TestLeaderCutOff(t *testing.T) {
 				return true
 			})
 		})
+	}
+}
+
+// TestCatchUp: a follower finds out what is committed, as often as it wants, and
+// nobody is deposed by that.
+func TestCatchUp(t *testing.T) {
+	g := newGroup(t, "n1", "n2", "n3").start()
+	leader := g.leader()
+	lead := leader.node.Leading()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for i := range 30 {
+		g.propose(numbered(i, 10))
+		for _, m := range g.nodes {
+			if err := m.node.CatchUp(ctx); err != nil {
+				t.Fatalf("%s: %v", m.name, err)
+			}
+		}
+	}
+	if lead.Err() != nil {
+		t.Errorf("the leader was deposed: %v", context.Cause(lead))
 	}
 }
 

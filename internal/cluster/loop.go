@@ -246,6 +246,9 @@ func (n *Node) newWork(m *pb.Message, in []incoming) work {
 	near := 0 // the message that had the last payload: the next one is in it, or in the one behind
 	for i, e := range ents {
 		w.slots[i].entry = e
+		if e.GetType() != pb.EntryNormal || len(e.GetData()) == 0 { // a change, or the first of a leader
+			n.lastChange = e.GetIndex()
+		}
 		h, err := decodeHandle(e.GetData())
 		if err != nil || e.GetType() != pb.EntryNormal {
 			continue

@@ -189,6 +189,9 @@ func (n *Node) throughLeader(ctx context.Context, q question) error {
 	}
 }
 
+// errChanging: a change before this one is not applied yet.
+var errChanging = errors.New("another change of the membership is on its way")
+
 // propose proposes a change of one member and waits until it is applied.
 func (n *Node) propose(ctx context.Context, kind pb.ConfChangeType, c change) error {
 	select {
@@ -197,6 +200,20 @@ func (n *Node) propose(ctx context.Context, kind pb.ConfChangeType, c change) er
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	for {
+		err := n.proposeOnce(ctx, kind, c)
+		if !errors.Is(err, errChanging) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(n.cfg.Heartbeat / 10):
+		}
+	}
+}
+
+func (n *Node) proposeOnce(ctx context.Context, kind pb.ConfChangeType, c change) error {
 	lead := n.Leading()
 	if lead == nil {
 		return ErrNoLeader
@@ -209,8 +226,20 @@ func (n *Node) propose(ctx context.Context, kind pb.ConfChangeType, c change) er
 	cc := &pb.ConfChangeV2{Changes: []*pb.ConfChangeSingle{{Type: kind.Enum(), NodeId: new(c.Member.ID)}}, Context: b}
 	done := n.changes.wait(c.Request)
 	defer n.changes.forget(c.Request)
-	if !n.call(func() { err = n.raw.ProposeConfChange(cc) }) {
+	ok := n.call(func() {
+		// Raft would make nothing of a change while one before it is not applied, and not
+		// say so. It hears of the application only after the change's proposer.
+		if n.raw.BasicStatus().Applied < n.lastChange {
+			err = errChanging
+			return
+		}
+		err = n.raw.ProposeConfChange(cc)
+	})
+	if !ok {
 		return ErrClosed
+	}
+	if errors.Is(err, errChanging) {
+		return err
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDropped, err)

@@ -217,6 +217,20 @@ func TestStaleFolder(t *testing.T) {
 	}
 }
 
+// TestManyChanges: no change of the membership is lost, however closely they follow
+// each other.
+func TestManyChanges(t *testing.T) {
+	g := newGroup(t, "n1", "n2", "n3").start()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	leader := g.leader()
+	for range 300 {
+		if _, _, err := leader.node.newSnapshot(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestOtherCluster: a node of another cluster is let in nowhere.
 func TestOtherCluster(t *testing.T) {
 	a, b := newGroup(t), newGroup(t)
@@ -298,11 +312,20 @@ func TestFormats(t *testing.T) {
 	})
 	m := g.nodes["n1"]
 	m.close()
-	m.change = nil
-	m.start()
-	<-m.node.Failed()
-	if err := m.node.Err(); !errors.Is(err, ErrFormat) {
-		t.Errorf("a node that does not know the format ends with %v", err)
+	m.change, m.node = nil, nil
+	if n, err := Open(m.config()); !errors.Is(err, ErrFormat) {
+		if n != nil {
+			_ = n.Close()
+		}
+		t.Errorf("a start that does not know the format: %v", err)
+	}
+	// A new node that does not know it is not let in.
+	fresh := g.member("n4")
+	fresh.start()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := g.leader().node.Add(ctx, "n4", fresh.address); !errors.Is(err, ErrFormat) {
+		t.Errorf("a new node that does not know the format: %v", err)
 	}
 }
 

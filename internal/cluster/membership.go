@@ -109,6 +109,9 @@ func (g membership) apply(cc *pb.ConfChangeV2, c change) (membership, error) {
 	}
 	single := cc.GetChanges()[0]
 	id := single.GetNodeId()
+	if id == 0 {
+		return g, errors.New("a node without a Raft id")
+	}
 	old, is := g.byID(id)
 	m := c.Member
 	m.ID = id

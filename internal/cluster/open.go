@@ -283,6 +283,9 @@ func (n *Node) replayEntries(from, committed uint64) error {
 }
 
 func (n *Node) startRaft() error {
+	if format := n.group().format; format > n.cfg.MaxFormat {
+		return fmt.Errorf("%w: it writes format %d, this one knows up to %d", ErrFormat, format, n.cfg.MaxFormat)
+	}
 	if n.cfg.Window > 0 {
 		n.window.keep = uint64(n.cfg.Window)
 	}

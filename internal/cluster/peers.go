@@ -206,7 +206,7 @@ func (p *peers) Serve(ctx context.Context, c *peer.Conn, h peer.Hello) {
 	case peer.KindData:
 		err = p.readData(ctx, c, h)
 	case peer.KindFetch:
-		err = p.n.serveFetch(ctx, c)
+		err = p.n.serveFetch(ctx, c, h.From)
 	case peer.KindCall:
 		err = p.n.serveCall(ctx, c)
 	}

@@ -47,8 +47,8 @@ func (p *peers) readControl(c *peer.Conn, h peer.Hello) error {
 			if err != nil {
 				return err
 			}
-			if len(m.GetEntries()) > 0 {
-				return fmt.Errorf("%s with entries where only small messages go", m.GetType())
+			if t := m.GetType(); t == pb.MsgApp || t == pb.MsgSnap {
+				return fmt.Errorf("%s where only small messages go", t)
 			}
 			p.n.inbox.push(incoming{m: m})
 		default:
@@ -70,6 +70,9 @@ func (p *peers) readData(ctx context.Context, c *peer.Conn, h peer.Hello) error 
 		m, err := p.parse(b[1:], h)
 		if err != nil {
 			return err
+		}
+		if t := m.GetType(); t != pb.MsgApp && t != pb.MsgSnap {
+			return fmt.Errorf("%s where entries and snapshots go", t)
 		}
 		in, err := p.readPayloads(ctx, c, m)
 		if err != nil {
@@ -103,6 +106,8 @@ func (p *peers) readPayloads(ctx context.Context, c *peer.Conn, m *pb.Message) (
 	if in.bytes > maxMessage {
 		return in, fmt.Errorf("a message with %d bytes of payload", in.bytes)
 	}
+	ctx, cancel := context.WithTimeout(ctx, dataPatience) // the peer is gone by then, or calls again
+	defer cancel()
 	if err := p.n.intake.reserve(ctx, in.bytes); err != nil {
 		return in, err
 	}
@@ -133,8 +138,18 @@ func (p *peers) parse(b []byte, h peer.Hello) (*pb.Message, error) {
 		return nil, fmt.Errorf("a message from %d to %d over a connection from %d to %d", m.GetFrom(), m.GetTo(), h.From, p.n.id)
 	}
 	switch m.GetType() {
-	case pb.MsgApp, pb.MsgSnap, pb.MsgAppResp, pb.MsgVote, pb.MsgVoteResp, pb.MsgPreVote, pb.MsgPreVoteResp,
-		pb.MsgHeartbeat, pb.MsgHeartbeatResp, pb.MsgTimeoutNow, pb.MsgReadIndex, pb.MsgReadIndexResp:
+	case pb.MsgReadIndex, pb.MsgReadIndexResp: // their context is an entry
+		if len(m.GetEntries()) != 1 {
+			return nil, fmt.Errorf("%s with %d entries", m.GetType(), len(m.GetEntries()))
+		}
+		return m, nil
+	case pb.MsgApp, pb.MsgSnap:
+		return m, nil
+	case pb.MsgAppResp, pb.MsgVote, pb.MsgVoteResp, pb.MsgPreVote, pb.MsgPreVoteResp,
+		pb.MsgHeartbeat, pb.MsgHeartbeatResp, pb.MsgTimeoutNow:
+		if len(m.GetEntries()) > 0 {
+			return nil, fmt.Errorf("%s with entries", m.GetType())
+		}
 		return m, nil
 	}
 	return nil, fmt.Errorf("a message of kind %s", m.GetType())

@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 
@@ -100,6 +101,9 @@ func Recover(cfg Config, confirm func(RecoverPlan) bool) (done bool, err error) 
 	n.hard.commitTo(last)
 	if err := n.hard.saveCommit(); err != nil {
 		return false, err
+	}
+	if err := cfg.FS.Remove(filepath.Join(cfg.Dir, mendFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err // there is nobody any more from whom the rest could be had
 	}
 	if err := n.saver.remove(slices.DeleteFunc(found, func(i uint64) bool { return i == last })); err != nil {
 		return false, err

@@ -26,7 +26,7 @@ func newRepairer(n *Node) *repairer { return &repairer{n: n, wake: make(chan str
 // if a peer has it.
 func (n *Node) damaged(err error) bool {
 	var corrupt *segment.CorruptError
-	if !errors.As(err, &corrupt) || corrupt.Index == 0 || corrupt.Index > n.applied.Load() {
+	if !errors.As(err, &corrupt) || corrupt.Index == 0 || corrupt.Index > n.applied.Load() || len(n.group().members) < 2 {
 		return false
 	}
 	r := n.repairer
@@ -42,7 +42,7 @@ func (n *Node) damaged(err error) bool {
 	case r.wake <- struct{}{}:
 	default:
 	}
-	return len(n.group().members) > 1
+	return true
 }
 
 // Damaged is how users of the cluster tell what they could not read; true: it is

@@ -252,4 +252,9 @@ func (w *window) reset(prev entryID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.prev, w.slots, w.bytes = prev, nil, 0
+	for i := range w.staged {
+		if i <= prev.index {
+			delete(w.staged, i)
+		}
+	}
 }
