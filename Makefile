@@ -54,7 +54,7 @@ fuzz: ## every fuzz target for a moment (FUZZTIME=10s)
 	done
 
 .PHONY: demo
-demo: build ## a source, kingbus and a replica on this machine, shown live (ARGS=--seconds=20 compares in the end)
+demo: build ## a source, three nodes and two replicas on this machine, shown live (ARGS=--seconds=20 compares in the end)
 	$(GO) build -trimpath -o bin/kingbus-demo ./cmd/kingbus-demo
 	@bin/kingbus-demo $(ARGS)
 

@@ -36,8 +36,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		Short: "Show kingbus between a real MySQL source and real MySQL replicas",
 		Long: `Start a MySQL source, three nodes of kingbus and two MySQL replicas in temporary
 folders on this machine's loopback, write to the source, and show live what goes
-through. A node that dies is started again after some seconds. If there is no mysqld on PATH, one is fetched once and kept in the user's cache
-folder; nothing is installed.
+through. Kill nodes from another terminal, the demo says how: a node that died is
+started again after some seconds. If there is no mysqld on PATH, one is fetched
+once and kept in the user's cache folder; nothing is installed.
 
 Exit codes:
   0    stopped, and with --seconds: source and replicas were found equal
@@ -61,11 +62,11 @@ Exit codes:
 	cmd.SetErr(stderr)
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.IntVar(&seconds, "seconds", 0, "write for that long, then compare source and replica; 0 = until Ctrl-C, without comparison")
-	flags.IntVar(&cfg.Nodes, "nodes", 3, "nodes of kingbus")
-	flags.IntVar(&cfg.Replicas, "replicas", 2, "MySQL replicas, on different nodes")
-	flags.BoolVar(&cfg.Kill, "kill", true, "with --seconds: kill the leader with SIGKILL in the middle")
-	flags.DurationVar(&cfg.KillEvery, "kill-every", 0, "kill the leader that often; 0 = not")
+	flags.IntVar(&seconds, "seconds", 0, "write for that long, then compare source and replicas; 0 = until Ctrl-C, without comparison")
+	flags.IntVar(&cfg.Nodes, "nodes", 3, "nodes of kingbus; one that is alone is no cluster")
+	flags.IntVar(&cfg.Replicas, "replicas", 2, "MySQL replicas, the first one on the leader, the next ones on other nodes")
+	flags.BoolVar(&cfg.Kill, "kill", true, "with --seconds: kill the leader with SIGKILL once, in the middle")
+	flags.DurationVar(&cfg.KillEvery, "kill-every", 0, "kill the leader that often instead, with or without --seconds; 0 = not")
 	flags.IntVar(&cfg.Rate, "rate", 300, "transactions to write per second")
 	flags.IntVar(&cfg.Writers, "writers", 4, "connections that write")
 	flags.StringVar(&cfg.Kingbus, "kingbus", "bin/kingbus", "the program kingbus")

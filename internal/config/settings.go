@@ -51,7 +51,7 @@ func Settings() []Setting {
 			set: optional(peerAddress)},
 		{Key: "initial-cluster", Value: "NAME=HOST:PORT,…", Help: "all nodes with which a new cluster begins, this one among them, the same list on each; it means nothing to a folder that belongs to a cluster, so it can stay",
 			set: optional(initialCluster)},
-		{Key: "join", Default: "false", Switch: true, Help: "an empty data folder waits until `kingbus node add` takes it into a cluster; it means nothing to a folder that belongs to one, so it can stay",
+		{Key: "join", Default: "false", Switch: true, Help: "an empty data folder waits until \"kingbus node add\" takes it into a cluster; it means nothing to a folder that belongs to one, so it can stay",
 			set: boolean(func(c *Config) *bool { return &c.Peers.Join })},
 		{Key: "peer-cert", Value: "FILE", Help: "certificate (PEM) to show to other nodes, as a server and as a client; with it, peers are authenticated and encrypted",
 			set: text(func(c *Config) *string { return &c.Peers.TLS.Cert })},

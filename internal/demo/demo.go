@@ -16,7 +16,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -42,10 +41,11 @@ type Config struct {
 	// Duration is how long to write before source and replica are compared; 0 is until the context ends, without
 	// comparison.
 	Duration time.Duration
-	// Nodes is how many nodes kingbus has: 1, or an odd number up to MaxNodes. Replicas is how many MySQL servers
-	// replicate from them; the first ones hang on different nodes.
+	// Nodes is how many nodes kingbus has, up to MaxNodes; one that is alone is no cluster. Replicas is how many MySQL
+	// servers replicate from them: the first one from the leader, the next ones from other nodes.
 	Nodes, Replicas int
-	// Kill kills the leader with SIGKILL in the middle of Duration, or every KillEvery if that is not 0.
+	// Kill kills the leader with SIGKILL once, in the middle of Duration. KillEvery, if it is not 0, does so that often
+	// instead.
 	Kill      bool
 	KillEvery time.Duration
 	// Rate is how many transactions to write per second, all writers together.
@@ -143,10 +143,11 @@ type demo struct {
 		cancel context.CancelFunc
 		*errgroup.Group
 	}
-	watch    *watcher
-	lastLine time.Time // when the state was last written without a terminal
-	written  sample    // when writing ended
-	writing  struct {
+	watch     *watcher
+	chronicle *chronicle
+	lastLine  time.Time // when the state was last written without a terminal
+	written   sample    // when writing ended
+	writing   struct {
 		stop context.CancelFunc // ends the writers between two transactions
 		done sync.WaitGroup
 	}
@@ -181,7 +182,7 @@ func (d *demo) start(ctx context.Context) (err error) {
 			return d.cause(err)
 		}
 	}
-	for i := range d.cfg.Replicas {
+	for i, node := range d.placeReplicas(ctx) {
 		name := d.replicaName(i)
 		d.view.progress("starting " + name)
 		inst, err := mysqltest.Launch(ctx, mysqltest.Options{Name: name, Args: serverArgs(), Progress: d.view.progress})
@@ -189,13 +190,14 @@ func (d *demo) start(ctx context.Context) (err error) {
 			return err
 		}
 		d.replicas = append(d.replicas, inst)
-		if err := d.startReplica(ctx, i); err != nil {
+		if err := d.startReplica(ctx, inst, node); err != nil {
 			return err
 		}
 	}
 	if d.watch, err = newWatcher(ctx, d); err != nil {
 		return err
 	}
+	d.chronicle = newChronicle(len(d.nodes), len(d.replicas))
 	if err := d.writeScripts(ctx); err != nil {
 		return err
 	}
@@ -239,89 +241,6 @@ func (d *demo) blame(err error) error {
 	return err
 }
 
-// run shows what goes on until the time is over, then compares.
-func (d *demo) run(ctx context.Context) error {
-	d.view.clear()
-	d.printHeader()
-	d.view.begin()
-	if err := d.cause(d.show(ctx)); err != nil {
-		return err
-	}
-	d.written = d.watch.now()
-	if d.cfg.Duration == 0 {
-		d.printSummary(verdict{})
-		return nil
-	}
-	if ctx.Err() != nil {
-		return ErrInterrupted
-	}
-	v, err := d.verify(ctx)
-	if err := d.cause(err); err != nil {
-		return err
-	}
-	d.printSummary(v)
-	return nil
-}
-
-// show samples and draws until the duration is over or ctx ends. It leaves the writers stopped.
-func (d *demo) show(ctx context.Context) error {
-	defer d.stopWriting()
-	var end <-chan time.Time
-	if d.cfg.Duration > 0 {
-		timer := time.NewTimer(d.cfg.Duration)
-		defer timer.Stop()
-		end = timer.C
-	}
-	var kill <-chan time.Time
-	switch {
-	case d.cfg.KillEvery > 0:
-		ticker := time.NewTicker(d.cfg.KillEvery)
-		defer ticker.Stop()
-		kill = ticker.C
-	case d.cfg.Kill && d.cfg.Duration > 0:
-		timer := time.NewTimer(d.cfg.Duration / 2)
-		defer timer.Stop()
-		kill = timer.C
-	}
-	tick := time.NewTicker(redraw)
-	defer tick.Stop()
-	for {
-		if err := d.watch.sample(d.work.ctx); err != nil && ctx.Err() == nil {
-			return err
-		}
-		d.draw("")
-		select {
-		case <-kill:
-			if err := d.killLeader(); err != nil {
-				return err
-			}
-		case <-ctx.Done():
-			return nil
-		case <-d.work.ctx.Done():
-			return d.work.ctx.Err()
-		case <-end:
-			return nil
-		case <-tick.C:
-		}
-	}
-}
-
-// killLeader kills the node that leads, or, when nobody does, none.
-func (d *demo) killLeader() error {
-	s := d.watch.now()
-	i := s.leader()
-	if i < 0 {
-		d.view.notice("nobody leads at present, so nobody is killed")
-		return nil
-	}
-	pid, err := d.nodes[i].kill()
-	if err != nil {
-		return fmt.Errorf("kill %s: %w", d.nodes[i].name, err)
-	}
-	d.view.notice("kill -9 %d: %s, which leads", pid, d.nodes[i].name)
-	return nil
-}
-
 // close stops and removes everything that start made. It is idempotent.
 func (d *demo) close() error {
 	var errs []error
@@ -333,11 +252,20 @@ func (d *demo) close() error {
 	if d.watch != nil {
 		d.watch.close()
 	}
-	for _, inst := range slices.Backward(d.servers()) {
-		errs = append(errs, inst.Close())
-	}
+	errs = append(errs, closeAll(d.servers()))
 	if d.folder != nil {
 		errs = append(errs, d.folder.remove())
 	}
+	return errors.Join(errs...)
+}
+
+// closeAll closes servers, all at the same time: that removes many files.
+func closeAll(servers []*mysqltest.Instance) error {
+	errs := make([]error, len(servers))
+	var g sync.WaitGroup
+	for i, inst := range servers {
+		g.Go(func() { errs[i] = inst.Close() })
+	}
+	g.Wait()
 	return errors.Join(errs...)
 }

@@ -2,13 +2,10 @@ package demo
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -25,16 +22,11 @@ import (
 const (
 	// restartDelay is how long a kingbus that died stays dead: in a cluster long enough to see the others go on.
 	restartDelay, restartDelayCluster = time.Second, 5 * time.Second
-	// A kingbus that ends within quick of its start maxQuick times in a row is given up.
+	// A kingbus that ends by itself within quick of its start, maxQuick times in a row, is given up.
 	quick    = 3 * time.Second
 	maxQuick = 5
 	// maxStatus bounds the answer of the HTTP API, in bytes.
 	maxStatus = 16 << 20
-)
-
-const (
-	sourceUser  = "kingbus" // as whom kingbus logs in at the source
-	replicaUser = "replica" // as whom the replica logs in at kingbus
 )
 
 // kingbus is a node: one data folder and fixed addresses, on which one process after another runs.
@@ -51,66 +43,18 @@ type kingbus struct {
 	client  *http.Client
 	version string // known after awaitReady
 
-	mu     sync.Mutex
-	pid    int // 0 while no process runs
-	starts int
+	mu      sync.Mutex
+	running *os.Process // nil while none runs
+	state   process
+	leads   bool // as far as is known; of several nodes
 }
 
-// newNodes makes n nodes, of one cluster if they are several. password is of replicaUser.
-func newNodes(cfg Config, f *folder, source string, notice func(string, ...any)) (nodes []*kingbus, password string, err error) {
-	password, passwordFile, err := f.newPassword("replica.password")
-	if err != nil {
-		return nil, "", err
-	}
-	var initial []string
-	for i := range cfg.Nodes {
-		k := &kingbus{
-			name: "kingbus", path: cfg.Kingbus, notice: notice, delay: restartDelay,
-			client: &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}},
-		}
-		addresses := []*string{&k.mysql, &k.admin}
-		if cfg.Nodes > 1 {
-			k.name, k.delay = fmt.Sprintf("n%d", i+1), restartDelayCluster
-			addresses = append(addresses, &k.peer)
-		}
-		for _, addr := range addresses {
-			if *addr, err = freeAddress(); err != nil {
-				return nil, "", err
-			}
-		}
-		k.log = f.file(k.name + ".log")
-		initial = append(initial, k.name+"="+k.peer)
-		nodes = append(nodes, k)
-	}
-	for _, k := range nodes {
-		k.args = []string{"serve", "--data-dir", f.file(k.name + ".data"),
-			"--mysql-listen", k.mysql, "--admin-listen", k.admin,
-			"--source", "mysql://" + sourceUser + "@" + source, "--source-password-file", f.file(sourcePasswordFile),
-			"--replica-user", replicaUser, "--replica-password-file", passwordFile,
-			"--retain-size", "1GiB", "--shutdown-timeout", "5s"}
-		if k.peer != "" {
-			k.args = append(k.args, "--node-name", k.name, "--peer-listen", k.peer, "--initial-cluster", strings.Join(initial, ","))
-		}
-	}
-	return nodes, password, nil
-}
-
-// freeAddress returns a loopback address on which nobody listens. The port is from below the range out of which Linux
-// gives ports to outgoing connections, so that it is still free when kingbus comes back.
-func freeAddress() (string, error) {
-	var err error
-	for range 100 {
-		n, rerr := rand.Int(rand.Reader, big.NewInt(12_000))
-		if rerr != nil {
-			return "", rerr
-		}
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(20_000+int(n.Int64())))
-		var l net.Listener
-		if l, err = net.Listen("tcp4", addr); err == nil {
-			return addr, l.Close()
-		}
-	}
-	return "", fmt.Errorf("no free port on 127.0.0.1: %w", err)
+// process is what is known of the processes of a node.
+type process struct {
+	alive        bool
+	pid          int       // of the running one, else of the last one
+	starts       int       // how many there were
+	began, ended time.Time // of the last start, and of the last end
 }
 
 // run keeps kingbus running until ctx ends, and then stops it. A process that dies is followed by another one.
@@ -119,21 +63,27 @@ func (k *kingbus) run(ctx context.Context) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	for failures := 0; ; {
-		began := time.Now()
-		pid, err := k.runOnce(ctx)
+		err := k.runOnce(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if pid == 0 {
-			return fmt.Errorf("start kingbus: %w", err)
+		var exit *exec.ExitError
+		if err != nil && !errors.As(err, &exit) {
+			return fmt.Errorf("start %s: %w", k.name, err)
 		}
-		if failures++; time.Since(began) > quick {
+		p := k.process()
+		killed := exit != nil && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL // we invite people to do that
+		if failures++; killed || p.ended.Sub(p.began) > quick {
 			failures = 0
 		}
 		if failures == maxQuick {
-			return fmt.Errorf("%s ends again and again (%v); its log says:\n%s", k.name, err, lastLines(k.log, 5))
+			return fmt.Errorf("%s ends again and again (%s); its log says:\n%s", k.name, how(exit), lastLines(k.log, 5))
 		}
-		k.notice("%s (pid %d) ended: %v. It is started again in %v.", k.name, pid, err, k.delay)
+		role := ""
+		if k.led() {
+			role = ", the leader,"
+		}
+		k.notice("%s (pid %d)%s ended: %s; started again in %v", k.name, p.pid, role, how(exit), k.delay)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -142,11 +92,20 @@ func (k *kingbus) run(ctx context.Context) error {
 	}
 }
 
-// runOnce runs one process to its end, which it asks for when ctx ends. The pid is 0 if it did not start.
-func (k *kingbus) runOnce(ctx context.Context) (pid int, err error) {
+// how says how a process ended; nil is an exit without an error.
+func how(exit *exec.ExitError) string {
+	if exit == nil {
+		return "exit status 0"
+	}
+	return exit.Error()
+}
+
+// runOnce runs one process to its end, which it asks for when ctx ends. What is wrong with how it ended is an
+// *exec.ExitError, everything else means that it did not start.
+func (k *kingbus) runOnce(ctx context.Context) error {
 	log, err := os.OpenFile(k.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer log.Close()
 	cmd := exec.Command(k.path, k.args...)
@@ -159,11 +118,9 @@ func (k *kingbus) runOnce(ctx context.Context) (pid int, err error) {
 	// A process group of its own, as Ctrl-C on the terminal is for us to act on.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	if err := cmd.Start(); err != nil {
-		return 0, err
+		return err
 	}
-	pid = cmd.Process.Pid
-	k.setPid(pid)
-	defer k.setPid(0)
+	k.started(cmd.Process)
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	select {
@@ -175,40 +132,60 @@ func (k *kingbus) runOnce(ctx context.Context) (pid int, err error) {
 		err = <-ended
 		timer.Stop()
 	}
-	if err == nil {
-		err = errors.New("exit status 0")
-	}
-	return pid, err
+	k.died()
+	return err
 }
 
-func (k *kingbus) setPid(pid int) {
+func (k *kingbus) started(p *os.Process) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.pid = pid
-	if pid != 0 {
-		k.starts++
-	}
+	k.running = p
+	k.state.alive, k.state.pid, k.state.began = true, p.Pid, time.Now()
+	k.state.starts++
 }
 
-// process returns the pid of the running process, 0 if none runs, and how many there were.
-func (k *kingbus) process() (pid, starts int) {
+func (k *kingbus) died() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.pid, k.starts
+	k.running = nil
+	k.state.alive, k.state.ended = false, time.Now()
 }
 
-// kill kills the running process; 0: there is none.
+// setLed and led keep whether the node leads, or did when it was last asked.
+func (k *kingbus) setLed(leads bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.leads = leads
+}
+
+func (k *kingbus) led() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.leads
+}
+
+func (k *kingbus) process() process {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.state
+}
+
+// kill kills the running process, and returns which that was; 0: there was none.
 func (k *kingbus) kill() (pid int, err error) {
-	pid, _ = k.process()
-	if pid == 0 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.running == nil {
 		return 0, nil
 	}
-	return pid, syscall.Kill(pid, syscall.SIGKILL)
+	if err := k.running.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return 0, err
+	}
+	return k.state.pid, nil
 }
 
 // awaitReady returns once the node is fit to serve.
 func (k *kingbus) awaitReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -251,8 +228,7 @@ func (k *kingbus) status(ctx context.Context) (st admin.Status, err error) {
 
 // memory returns what the process holds in memory that is not a copy of a file, in bytes; 0 if that is not known.
 func (k *kingbus) memory() int64 {
-	pid, _ := k.process()
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(k.process().pid) + "/status")
 	if err != nil {
 		return 0 // gone, or no Linux
 	}

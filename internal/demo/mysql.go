@@ -32,10 +32,10 @@ func (d *demo) prepareSource(ctx context.Context) error {
 	return d.source.Exec(ctx, schema())
 }
 
-// startReplica makes a replica follow kingbus, as it would follow a MySQL: the first one the first node, and so on. With
-// several nodes it has them all in its failover list, so that it moves to another one by itself.
-func (d *demo) startReplica(ctx context.Context, i int) error {
-	host, port, err := net.SplitHostPort(d.nodes[i%len(d.nodes)].mysql)
+// startReplica makes a replica follow kingbus, as it would follow a MySQL. With several nodes it has them all in its
+// failover list, so that it moves to another one by itself.
+func (d *demo) startReplica(ctx context.Context, replica *mysqltest.Instance, node *kingbus) error {
+	host, port, err := net.SplitHostPort(node.mysql)
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (d *demo) startReplica(ctx context.Context, i int) error {
 			list += fmt.Sprintf("DO asynchronous_connection_failover_add_source('', '%s', %s, '', 50); ", h, p)
 		}
 	}
-	return d.replicas[i].Exec(ctx, fmt.Sprintf("CHANGE REPLICATION SOURCE TO SOURCE_HOST='%s', SOURCE_PORT=%s, SOURCE_USER='%s', SOURCE_PASSWORD='%s', "+
+	return replica.Exec(ctx, fmt.Sprintf("CHANGE REPLICATION SOURCE TO SOURCE_HOST='%s', SOURCE_PORT=%s, SOURCE_USER='%s', SOURCE_PASSWORD='%s', "+
 		"SOURCE_AUTO_POSITION=1, SOURCE_SSL=1, SOURCE_CONNECT_RETRY=1, %s, SOURCE_HEARTBEAT_PERIOD=1; %sSTART REPLICA",
 		host, port, replicaUser, d.password, failover, list))
 }

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"strconv"
@@ -10,6 +11,9 @@ import (
 
 	"kingbus/internal/mysqltest"
 )
+
+// exitDifferent is what kingbus verify returns if nodes differ or have damage.
+const exitDifferent = 4
 
 // verdict is what a successful comparison looked at.
 type verdict struct {
@@ -25,40 +29,53 @@ func (d *demo) verify(ctx context.Context) (verdict, error) {
 	}
 	s := d.watch.now()
 	for i, r := range s.replicas {
-		name := d.replicas[i].Name
 		if extra := r.set.Subtract(s.source.set); !extra.IsEmpty() {
-			return verdict{}, fmt.Errorf("%w: %s has transactions of its own: %s", ErrNotEqual, name, extra)
+			return verdict{}, fmt.Errorf("%w: %s has transactions of its own: %s", ErrNotEqual, r.name, extra)
 		}
-		d.view.progress("comparing source and " + name + ", table by table")
+		d.view.progress("comparing source and " + r.name + ", table by table")
 		difference, err := mysqltest.CompareTables(ctx, d.source, d.replicas[i])
 		if err != nil {
 			return verdict{}, err
 		}
 		if difference != "" {
-			return verdict{}, fmt.Errorf("%w: %s:\n%s", ErrNotEqual, name, indent(difference))
+			return verdict{}, fmt.Errorf("%w: %s:\n%s", ErrNotEqual, r.name, indent(difference))
 		}
 	}
 	if len(d.nodes) > 1 {
 		d.view.progress("comparing the logs of the nodes")
-		cmd := exec.CommandContext(ctx, d.cfg.Kingbus, "verify", "--admin-listen", d.nodes[0].admin)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return verdict{}, fmt.Errorf("%w: kingbus verify: %w:\n%s", ErrNotEqual, err, indent(string(out)))
+		if err := d.verifyNodes(ctx); err != nil {
+			return verdict{}, err
 		}
 	}
 	return count(ctx, d.source)
+}
+
+// verifyNodes has kingbus compare the logs of the nodes. One that has just come back may not have a connection to all
+// others yet.
+func (d *demo) verifyNodes(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, catchUp)
+	defer cancel()
+	for {
+		out, err := exec.CommandContext(ctx, d.cfg.Kingbus, "verify", "--admin-listen", d.nodes[0].admin).CombinedOutput()
+		if err == nil {
+			return nil
+		}
+		var exit *exec.ExitError
+		if errors.As(err, &exit) && exit.ExitCode() == exitDifferent || !pause(ctx, redraw) {
+			return fmt.Errorf("%w: kingbus verify: %w:\n%s", ErrNotEqual, err, indent(string(out)))
+		}
+	}
 }
 
 // awaitArrival waits until nodes and replicas have everything, as long as something arrives.
 func (d *demo) awaitArrival(ctx context.Context) error {
 	var deadline time.Time
 	var arrived uint64
-	tick := time.NewTicker(redraw / 5)
-	defer tick.Stop()
 	for {
-		if err := d.watch.sample(ctx); err != nil {
+		if err := d.observe(ctx, "nobody writes any more; waiting until all has arrived"); err != nil {
 			return err
 		}
-		missing := d.watch.missing(d)
+		missing := d.missing()
 		if missing == "" {
 			return nil
 		}
@@ -73,7 +90,6 @@ func (d *demo) awaitArrival(ctx context.Context) error {
 		if n != arrived || deadline.IsZero() {
 			arrived, deadline = n, time.Now().Add(catchUp)
 		}
-		d.draw("nobody writes any more; waiting until everything has arrived")
 		if time.Now().After(deadline) {
 			return fmt.Errorf("%w: nothing has arrived for %v, and %s", ErrNotEqual, catchUp, missing)
 		}
@@ -82,27 +98,29 @@ func (d *demo) awaitArrival(ctx context.Context) error {
 			return ctx.Err()
 		case <-d.work.ctx.Done():
 			return d.work.ctx.Err()
-		case <-tick.C:
+		case <-time.After(redraw / 5):
 		}
 	}
 }
 
-// missing says what has not arrived yet, "" if everything has.
-func (w *watcher) missing(d *demo) string {
-	s := w.now()
+// missing says what has not arrived or come back yet, "" if everything has.
+func (d *demo) missing() string {
+	s := d.watch.now()
 	var parts []string
-	for i, n := range s.nodes {
-		name := d.nodes[i].name
-		if n.err != nil {
-			parts = append(parts, fmt.Sprintf("%s does not answer (%v)", name, n.err))
+	if open := d.chronicle.open(); open != "" {
+		parts = append(parts, open)
+	}
+	for _, n := range s.nodes {
+		if !n.answers() {
+			parts = append(parts, fmt.Sprintf("%s does not answer (%v)", n.name, n.err))
 		} else if lacks := s.source.set.Subtract(n.set); !lacks.IsEmpty() || n.at != s.source.at {
 			parts = append(parts, fmt.Sprintf("%s lacks %s: it ends at %s, the source at %s; its link is %q %s",
-				name, transactions(lacks.Count()), n.at, s.source.at, n.status.Source.State, n.status.Source.Error))
+				n.name, transactions(lacks.Count()), n.at, s.source.at, n.status.Source.State, n.status.Source.Error))
 		}
 	}
-	for i, r := range s.replicas {
+	for _, r := range s.replicas {
 		if lacks := s.source.set.Subtract(r.set); !lacks.IsEmpty() {
-			parts = append(parts, fmt.Sprintf("%s lacks %s (%s) %s", d.replicaName(i), transactions(lacks.Count()), shortSet(lacks), r.error))
+			parts = append(parts, fmt.Sprintf("%s lacks %s (%s) %s", r.name, transactions(lacks.Count()), shortSet(lacks), r.error))
 		}
 	}
 	return strings.Join(parts, ", and ")

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -80,12 +81,7 @@ func (v *view) progress(message string) {
 		v.redraw([]string{"… " + message})
 		return
 	}
-	kind := strings.TrimRight(strings.Map(func(r rune) rune {
-		if r >= '0' && r <= '9' {
-			return -1
-		}
-		return r
-	}, message), " ")
+	kind := strings.Join(slices.DeleteFunc(strings.Fields(message), func(word string) bool { return word[0] >= '0' && word[0] <= '9' }), " ")
 	v.mu.Lock()
 	again := kind == v.step
 	v.step = kind

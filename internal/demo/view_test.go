@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"kingbus/internal/admin"
 	"kingbus/internal/gtid"
 	"kingbus/internal/stream"
 )
@@ -67,13 +68,22 @@ func TestMissing(t *testing.T) {
 		{"kingbus lacks a transaction", func(s *sample) { s.nodes[0].set = set(t, uuidA+":1-8") }, []string{"kingbus lacks 1 transaction"}},
 		{"kingbus ends before the source", func(s *sample) { s.nodes[0].at.Pos = 800 }, []string{"kingbus lacks 0 transactions", "b.000001:800", "b.000001:900"}},
 		{"kingbus is dead", func(s *sample) { s.nodes[0].err = errors.New("refused") }, []string{"does not answer", "refused"}},
+		{"nobody leads", func(s *sample) { s.nodes[0].status.Node.Leader = false }, []string{"no node leads"}},
+		{"it was started again, and has not applied all", func(s *sample) {
+			s.nodes[0].process.starts, s.nodes[0].status.Node = 2, admin.Node{Leader: true, Committed: 9, Applied: 8}
+		}, []string{"has not caught up"}},
 		{"the replica lacks some", func(s *sample) { s.replicas[0].set, s.replicas[0].error = set(t, uuidA+":1-3:7-9"), "duplicate key" },
 			[]string{"replica lacks 3 transactions (3e11fa47…:4-6)", "duplicate key"}},
 	} {
-		s := sample{source: all, nodes: []nodeSample{{place: all}}, replicas: []replicaSample{{place: all}}}
+		s := sample{
+			source:   all,
+			nodes:    []nodeSample{{place: all, name: "kingbus", process: process{alive: true, starts: 1}, status: admin.Status{Node: admin.Node{Leader: true}}}},
+			replicas: []replicaSample{{place: all, name: "replica"}},
+		}
 		tc.change(&s)
-		d := &demo{cfg: Config{Replicas: 1}, nodes: []*kingbus{{name: "kingbus"}}}
-		got := (&watcher{history: []sample{s}}).missing(d)
+		c := newChronicle(1, 1)
+		c.follow(&s)
+		got := (&demo{watch: &watcher{history: []sample{s}}, chronicle: c}).missing()
 		if (got == "") != (len(tc.want) == 0) {
 			t.Errorf("%s: got %q", tc.name, got)
 		}
@@ -101,11 +111,11 @@ func TestBetween(t *testing.T) {
 func TestPlainProgress(t *testing.T) {
 	var out output
 	v := newView(&out)
-	for _, message := range []string{"starting", "downloading package 1 of 9", "downloading package 2 of 9", "unpacking package 1 of 9", "unpacking package 2 of 9"} {
+	for _, message := range []string{"starting replica1", "starting replica2", "downloading package 1 of 9", "downloading package 2 of 9", "unpacking package 1 of 9", "unpacking package 2 of 9"} {
 		v.progress(message)
 	}
 	v.clear()
-	if got, want := out.String(), "… starting\n… downloading package 1 of 9\n… unpacking package 1 of 9\n"; got != want {
+	if got, want := out.String(), "… starting replica1\n… starting replica2\n… downloading package 1 of 9\n… unpacking package 1 of 9\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

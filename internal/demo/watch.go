@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -38,26 +37,67 @@ type sample struct {
 // nodeSample is what a node says of itself.
 type nodeSample struct {
 	place
-	status admin.Status
-	err    error // why it did not answer; the rest is what it said last
+	name    string
+	process process
+	memory  int64
+	status  admin.Status
+	heard   int   // which of its starts it was that answered last
+	err     error // why it did not answer; status and place are what it said last
 }
+
+func (n *nodeSample) answers() bool { return n.process.alive && n.err == nil }
 
 // replicaSample is what a replica says of itself.
 type replicaSample struct {
 	place
-	node  string // name of the node that it is on
-	error string
+	name      string
+	node      string // name of the node that it is on, or tries
+	connected bool
+	error     string // why it applies nothing or does not try to connect any more
 }
 
-// leader returns which node leads, -1: none that answers.
+// leader returns which node leads, -1: none that answers. One that was frozen may believe that it still does.
 func (s *sample) leader() int {
-	return slices.IndexFunc(s.nodes, func(n nodeSample) bool { return n.err == nil && n.status.Node.Leader })
+	leader, term := -1, uint64(0)
+	for i := range s.nodes {
+		if n := &s.nodes[i]; n.answers() && n.status.Node.Leader && n.status.Node.Term >= term {
+			leader, term = i, n.status.Node.Term
+		}
+	}
+	return leader
+}
+
+// committed returns the last entry of the log that any node knows to be committed.
+func (s *sample) committed() (last uint64) {
+	for i := range s.nodes {
+		last = max(last, s.nodes[i].status.Node.Committed)
+	}
+	return last
+}
+
+// nodeLag returns how much a node lacks, or did when it was last heard: log entries that are committed, and for a node
+// alone, transactions.
+func (s *sample) nodeLag(i int) uint64 {
+	if len(s.nodes) == 1 {
+		return s.source.set.Subtract(s.nodes[i].set).Count()
+	}
+	committed := s.committed()
+	return committed - min(committed, s.nodes[i].status.Node.LastIndex)
+}
+
+// replicaLag returns how many transactions a replica lacks.
+func (s *sample) replicaLag(i int) uint64 { return s.source.set.Subtract(s.replicas[i].set).Count() }
+
+// replicaSession is a session at a replica, with the replica's name.
+type replicaSession struct {
+	*mysqltest.Session
+	name string
 }
 
 // watcher asks source, nodes and replicas how far they are. It is used by one goroutine, lag by any.
 type watcher struct {
 	source   *mysqltest.Session
-	replicas []*mysqltest.Session
+	replicas []replicaSession
 	nodes    []*kingbus
 	sizes    map[string]uint64 // all binlog files that the source ever listed; coordinates in kingbus are the same
 
@@ -80,14 +120,15 @@ func newWatcher(ctx context.Context, d *demo) (*watcher, error) {
 			w.close()
 			return nil, err
 		}
-		w.replicas = append(w.replicas, s)
+		w.replicas = append(w.replicas, replicaSession{s, inst.Name})
 	}
 	return w, nil
 }
 
 func (w *watcher) close() {
-	for _, s := range append([]*mysqltest.Session{w.source}, w.replicas...) {
-		_ = s.Close() // only ends a client program
+	_ = w.source.Close() // only ends a client program
+	for _, r := range w.replicas {
+		_ = r.Close()
 	}
 }
 
@@ -113,9 +154,12 @@ func (w *watcher) sample(ctx context.Context) error {
 	for i := range nodes {
 		g.Go(func() error {
 			n := &nodes[i]
+			n.name = w.nodes[i].name
+			n.process = w.nodes[i].process() // before it is asked: what answers is this one or a later one
+			n.memory = w.nodes[i].memory()
 			var st admin.Status
 			if st, n.err = w.nodes[i].status(ctx); n.err == nil {
-				n.status = st
+				n.status, n.heard = st, n.process.starts
 				n.place = place{at: st.Stream.End, set: st.Stream.Executed}
 			}
 			return nil
@@ -128,7 +172,7 @@ func (w *watcher) sample(ctx context.Context) error {
 	places := []*place{&s.source}
 	for i := range nodes {
 		places = append(places, &nodes[i].place)
-		w.memory = max(w.memory, w.nodes[i].memory())
+		w.memory = max(w.memory, nodes[i].memory)
 	}
 	for i := range replicas {
 		places = append(places, &replicas[i].place)
@@ -143,16 +187,10 @@ func (w *watcher) sample(ctx context.Context) error {
 	for len(w.history) > 2 && s.when.Sub(w.history[1].when) >= rateSpan {
 		w.history = w.history[1:]
 	}
-	w.lagMost = max(w.lagMost, s.lag())
-	return nil
-}
-
-// lag returns how many transactions the replica lacks that is furthest behind.
-func (s *sample) lag() (most uint64) {
-	for _, r := range s.replicas {
-		most = max(most, s.source.set.Subtract(r.set).Count())
+	for i := range replicas {
+		w.lagMost = max(w.lagMost, s.replicaLag(i))
 	}
-	return most
+	return nil
 }
 
 func (w *watcher) askSource(ctx context.Context) (place, error) {
@@ -182,7 +220,8 @@ func (w *watcher) askSource(ctx context.Context) (place, error) {
 const (
 	colHost         = 1
 	colPort         = 3
-	colSourceFile   = 9 // Relay_Source_Log_File: up to where transactions have been applied
+	colSourceFile   = 9  // Relay_Source_Log_File: up to where transactions have been applied
+	colIORunning    = 10 // "Yes", "Connecting" or "No"
 	colExecPos      = 21
 	colIOError      = 35
 	colSQLError     = 37
@@ -190,7 +229,8 @@ const (
 	colCount        = 53
 )
 
-func (w *watcher) askReplica(ctx context.Context, session *mysqltest.Session) (r replicaSample, err error) {
+func (w *watcher) askReplica(ctx context.Context, session replicaSession) (r replicaSample, err error) {
+	r.name = session.name
 	rows, err := session.Query(ctx, "SHOW REPLICA STATUS")
 	if err != nil {
 		return r, err
@@ -199,8 +239,9 @@ func (w *watcher) askReplica(ctx context.Context, session *mysqltest.Session) (r
 		return r, fmt.Errorf("replica: SHOW REPLICA STATUS: rows %q", rows)
 	}
 	row := rows[0]
+	r.connected = row[colIORunning] == "Yes"
 	r.error = row[colSQLError]
-	if r.error == "" {
+	if r.error == "" && row[colIORunning] == "No" {
 		r.error = row[colIOError]
 	}
 	for _, k := range w.nodes {
@@ -252,6 +293,7 @@ func between(a, b sample, at func(*sample) *place) rate {
 func atSource(s *sample) *place { return &s.source }
 
 func atNode(i int) func(*sample) *place { return func(s *sample) *place { return &s.nodes[i].place } }
+
 func atReplica(i int) func(*sample) *place {
 	return func(s *sample) *place { return &s.replicas[i].place }
 }
