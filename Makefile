@@ -7,7 +7,7 @@ LDFLAGS := -X main.version=$(VERSION)
 TIMEOUT ?= 15m
 FUZZTIME ?= 10s
 # Histories of the simulation of clusters, beside those that run with the race detector.
-HISTORIES ?= 3000
+HISTORIES ?= 2000
 ARGS    ?=
 
 .DEFAULT_GOAL := help
@@ -26,7 +26,7 @@ test: ## all tests with the race detector, those with real MySQL servers include
 	@$(MAKE) --no-print-directory sim
 
 .PHONY: sim
-sim: ## histories of clusters in virtual time: crashes, cut links, members that come and go (HISTORIES=3000)
+sim: ## histories of clusters in virtual time: crashes, cut links, members that come and go (HISTORIES=2000)
 	$(GO) test -count=1 -timeout 24h -run TestSimulation ./internal/stream -histories $(HISTORIES)
 
 .PHONY: check
