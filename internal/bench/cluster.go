@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"kingbus/internal/admin"
 )
 
@@ -56,12 +58,16 @@ func (c cluster) start(ctx context.Context, source string) error {
 			return err
 		}
 	}
+	g, ctx := errgroup.WithContext(ctx) // one that ends tells more than those that wait for it
 	for _, k := range c {
-		if err := k.awaitReady(ctx); err != nil {
-			return err
-		}
+		g.Go(func() error {
+			if err := k.awaitReady(ctx); err != nil {
+				return fmt.Errorf("%s: %w", k.name, err)
+			}
+			return nil
+		})
 	}
-	return nil
+	return g.Wait()
 }
 
 // stop ends all nodes cleanly, at the same time.

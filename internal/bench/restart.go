@@ -102,8 +102,8 @@ func (b *bench) awaitServing(ctx context.Context, k *kingbus, have gtid.Set) (lo
 	return login, first, since(), err
 }
 
-// grow feeds the set's largest file to the stream in dir, once at least and until the log has so many GB, and returns
-// what the stream is then.
+// grow feeds the set's largest file to the stream in dir, once at least and until the log has about so many GB, and
+// returns what the stream is then.
 func (b *bench) grow(ctx context.Context, dir string, src *origin, gb float64) (st stream.Status, err error) {
 	began := time.Now()
 	s, err := stream.Open(stream.Config{Dir: dir})
@@ -129,7 +129,8 @@ func (b *bench) grow(ctx context.Context, dir string, src *origin, gb float64) (
 		return st, err
 	}
 	name := st.End.File
-	for fed := false; !fed || float64(s.Status().Node.Bytes) < gb*1e9; fed = true {
+	half := float64(len(events)) / 2 // whole files only: as near as can be
+	for fed := false; !fed || float64(s.Status().Node.Bytes)+half < gb*1e9; fed = true {
 		if name, err = binlog.NextName(name); err != nil {
 			return st, err
 		}
