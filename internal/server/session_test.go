@@ -373,7 +373,7 @@ func TestMariaDB(t *testing.T) {
 // are idle, logins that take too long.
 func TestLimits(t *testing.T) {
 	r, _ := madeRig(t, 1, 1, 100, func(c *Config) {
-		c.MaxConnections, c.MaxPacket, c.HandshakeTimeout, c.IdleTimeout = 2, 1000, 50*time.Millisecond, 100*time.Millisecond
+		c.MaxConnections, c.MaxPacket, c.HandshakeTimeout, c.IdleTimeout = 2, 1000, 2*time.Second, 2*time.Second
 	})
 	nc, err := net.Dial("tcp", r.addr) // never logs in
 	if err != nil {
