@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"kingbus/internal/peer"
 	"kingbus/internal/vfs"
 )
 
@@ -350,4 +351,32 @@ func TestHandOver(t *testing.T) {
 	leader.close()
 	g.propose(numbered(1, 10))
 	g.converge(2)
+}
+
+// TestLateHello: a hello that was long on its way, while entries went another way, is
+// refused, and ends nobody.
+func TestLateHello(t *testing.T) {
+	g := newGroup(t, "n1", "n2", "n3").start()
+	g.propose(numbered(0, 10))
+	g.converge(1)
+	leader := g.leader()
+	m := g.others(leader)[0]
+	late := m.node.hello(peer.KindControl, leader.node.id)
+	for i := range 20 {
+		g.propose(numbered(1+i, 10))
+	}
+	g.converge(21)
+	g.await("the leader knows what it has", func() bool { return leader.node.peers.hadEntry(m.node.id) > late.Last })
+	_, err := leader.node.peers.Welcome(late)
+	var r *peer.Refusal
+	if !errors.As(err, &r) || r.Code != refusedStale || r.Had <= late.Last {
+		t.Fatalf("a late hello: %v", err)
+	}
+	if err := m.node.refused(leader.name, err); err != nil {
+		t.Errorf("a node that has everything would end: %v", err)
+	}
+	r.Had = m.node.segments.LastIndex() + 1
+	if err := m.node.refused(leader.name, r); !errors.Is(err, ErrStale) {
+		t.Errorf("a node that lacks an entry would go on: %v", err)
+	}
 }

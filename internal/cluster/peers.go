@@ -179,8 +179,12 @@ func (p *peers) Welcome(h peer.Hello) (peer.Hello, error) {
 		return refuse(refusedFormat, "node %s reads formats from %d on, node %s writes up to %d", h.Name, h.MinFormat, n.cfg.Name, n.cfg.MaxFormat)
 	case h.To == 0 || h.Kind == peer.KindCall || h.Kind == peer.KindFetch:
 		return answer, nil
-	case h.Last < p.hadEntry(h.From):
-		return refuse(refusedStale, "node %s has entries up to %d, but had up to %d before: its data folder is an old copy, or lost writes", h.Name, h.Last, p.hadEntry(h.From))
+	}
+	if had := p.hadEntry(h.From); h.Last < had {
+		r := &peer.Refusal{Code: refusedStale, Had: had,
+			Text: fmt.Sprintf("node %s has entries up to %d, but had up to %d before: its data folder is an old copy, or lost writes", h.Name, h.Last, had)}
+		n.log.Warn("refused a peer", "name", h.Name, "address", h.Address, "raft_id", h.From, "reason", r.Text)
+		return peer.Hello{}, r
 	}
 	if own == 0 && h.Member {
 		if err := n.adopt(h.Cluster); err != nil {
@@ -251,6 +255,10 @@ func (n *Node) refused(by string, err error) error {
 	case refusedRemoved:
 		why = ErrRemoved
 	case refusedStale:
+		// The hello may have been on its way for seconds, while entries went another way.
+		if n.segments.LastIndex() >= r.Had {
+			return nil
+		}
 		why = ErrStale
 	case refusedFormat:
 		why = ErrFormat

@@ -48,12 +48,12 @@ func TestRefusals(t *testing.T) {
 		err   error
 		want  Refusal
 	}{
-		{"refusal", hello, Hello{}, &Refusal{"cluster", "this node belongs to cluster 7"}, Refusal{"cluster", "this node belongs to cluster 7"}},
-		{"wrapped", hello, Hello{}, fmt.Errorf("so: %w", &Refusal{"cluster", "no"}), Refusal{"cluster", "no"}},
-		{"other error", hello, Hello{}, errors.New("no idea"), Refusal{"error", "no idea"}},
-		{"unknown kind", Hello{Kind: 9}, Hello{}, nil, Refusal{"error", "connections of Kind(9) are not known here: upgrade this node"}},
+		{"refusal", hello, Hello{}, &Refusal{Code: "cluster", Text: "this node belongs to cluster 7"}, Refusal{Code: "cluster", Text: "this node belongs to cluster 7"}},
+		{"wrapped", hello, Hello{}, fmt.Errorf("so: %w", &Refusal{Code: "cluster", Text: "no"}), Refusal{Code: "cluster", Text: "no"}},
+		{"other error", hello, Hello{}, errors.New("no idea"), Refusal{Code: "error", Text: "no idea"}},
+		{"unknown kind", Hello{Kind: 9}, Hello{}, nil, Refusal{Code: "error", Text: "connections of Kind(9) are not known here: upgrade this node"}},
 		{"answer that cannot be sent", hello, Hello{Name: strings.Repeat("n", 256)}, nil,
-			Refusal{"error", "a name of 256 and an address of 0 bytes: at most 255 each"}},
+			Refusal{Code: "error", Text: "a name of 256 and an address of 0 bytes: at most 255 each"}},
 	} {
 		var log rec
 		_, addr := start(t, Config{Log: log.logger()}, &node{

@@ -50,6 +50,8 @@ type Hello struct {
 type Refusal struct {
 	Code string `json:"code"` // for programs
 	Text string `json:"text"` // for operators
+	// Had is the last entry that whoever is refused is known to have had, if that is why.
+	Had uint64 `json:"had,string,omitempty"`
 }
 
 func (r *Refusal) Error() string { return fmt.Sprintf("%s (%s)", r.Text, r.Code) }
@@ -177,5 +179,5 @@ func (r *Refusal) bounded() Refusal {
 			return c
 		}, s)
 	}
-	return Refusal{Code: clean(r.Code, maxCode), Text: clean(r.Text, maxText)}
+	return Refusal{Code: clean(r.Code, maxCode), Text: clean(r.Text, maxText), Had: r.Had}
 }
