@@ -97,9 +97,10 @@ func kill(t *testing.T, kills int, position string, options ...string) {
 		kills = 3
 	}
 	ctx := context.Background()
-	src := startSource(t, mysqltest.Options{Name: "source", Args: append([]string{"--log-bin=binlog", "--max-binlog-size=4M", "--binlog-rows-query-log-events=ON"}, options...)})
+	dir := evidence(t)
+	src := startSource(t, dir, mysqltest.Options{Name: "source", Args: append([]string{"--log-bin=binlog", "--max-binlog-size=4M", "--binlog-rows-query-log-events=ON"}, options...)})
 	rep := mysqltest.Start(t, mysqltest.Options{Name: "replica", Args: options})
-	p := newProcess(t, src)
+	p := newProcess(t, dir, "kingbus", src)
 	p.start()
 	p.follow(ctx, rep, position)
 	w := startWriters(t, src, 3)
@@ -124,7 +125,7 @@ func kill(t *testing.T, kills int, position string, options ...string) {
 	w.stop()
 	same(t, p, src, rep)
 	p.stop()
-	if out, err := exec.Command(binary(t), "inspect", p.dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command(program(t), "inspect", p.dir).CombinedOutput(); err != nil {
 		t.Errorf("inspect: %v\n%s", err, out)
 	}
 }

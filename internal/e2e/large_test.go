@@ -62,9 +62,10 @@ func watchMemory(pid int) (stop func() int64) {
 // take, and one with an event of 40 MB, through it and into a replica.
 func TestLarge(t *testing.T) {
 	ctx := context.Background()
-	src := startSource(t, mysqltest.Options{Name: "source", Args: []string{"--max-allowed-packet=256M", "--binlog-format=ROW"}})
+	dir := evidence(t)
+	src := startSource(t, dir, mysqltest.Options{Name: "source", Args: []string{"--max-allowed-packet=256M", "--binlog-format=ROW"}})
 	rep := mysqltest.Start(t, mysqltest.Options{Name: "replica", Args: []string{"--max-allowed-packet=256M", "--replica-max-allowed-packet=1G"}})
-	p := newProcess(t, src)
+	p := newProcess(t, dir, "kingbus", src)
 	p.start()
 	p.follow(ctx, rep, "SOURCE_AUTO_POSITION=1")
 	stop := watchMemory(p.cmd.Process.Pid)
