@@ -467,6 +467,9 @@ func (m *sim) mend() {
 			m.start(n)
 		}
 	}
+	// What was asked for while links were cut may still come: a purge, a change of the
+	// members. It comes as soon as the nodes have found each other again.
+	time.Sleep(15 * time.Second)
 	late := time.Now().Add(10 * time.Minute)
 	var problem string
 	for {
@@ -500,6 +503,7 @@ func (m *sim) agree() string {
 	if !finished {
 		return m.describe("the script is not finished")
 	}
+	m.noteRemoved()
 	last := len(m.s.names) - 1
 	end := Coordinates{m.s.names[last], uint64(len(m.s.files[last]))}
 	var first *simNode
@@ -522,6 +526,23 @@ func (m *sim) agree() string {
 		}
 	}
 	return ""
+}
+
+// noteRemoved takes note of removals that were done though nobody answered the
+// operator. A node that was removed before it knew anybody never hears of it.
+func (m *sim) noteRemoved() {
+	for _, n := range m.nodes {
+		s := n.stream()
+		if s == nil || s.node.Leading() == nil {
+			continue
+		}
+		members := s.node.Members()
+		for _, other := range m.nodes {
+			if other.removing && !slices.ContainsFunc(members, func(c cluster.MemberStatus) bool { return c.Name == other.name }) {
+				other.member = false
+			}
+		}
+	}
 }
 
 func stateOf(s *Stream) []byte {
