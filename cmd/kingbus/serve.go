@@ -99,6 +99,9 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	log.Info("kingbus starts", "version", versionText(), "data_dir", cfg.DataDir)
 	n, err := newNode(cfg, log)
 	if err != nil {
+		if refused(err) {
+			err = withCode(exitRefused, err)
+		}
 		return err
 	}
 	if err = n.start(ctx); err == nil && ctx.Err() == nil {
@@ -121,12 +124,15 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	return errors.Join(err, n.stop(err != nil))
 }
 
+// refused tells whether the cluster does not take this node.
+func refused(err error) bool {
+	return errors.Is(err, cluster.ErrRemoved) || errors.Is(err, cluster.ErrStale) || errors.Is(err, cluster.ErrFormat)
+}
+
 // storeFailure explains why the store cannot go on.
 func storeFailure(err error) error {
-	for _, refused := range []error{cluster.ErrRemoved, cluster.ErrStale, cluster.ErrFormat} {
-		if errors.Is(err, refused) {
-			return withCode(exitRefused, err)
-		}
+	if refused(err) {
+		return withCode(exitRefused, err)
 	}
 	return withCode(exitStore, fmt.Errorf("the store failed, and nobody can know what is on disk until it is opened again: %w", err))
 }

@@ -122,9 +122,26 @@ func (w *writer) hold(works []work) error {
 				return err
 			}
 		}
+		if last := len(w.held) - 1; last >= 0 && w.held[last].bare() && wk.bare() {
+			w.held[last] = newer(w.held[last], wk)
+			continue
+		}
 		w.held = append(w.held, wk)
 	}
 	return nil
+}
+
+// bare tells whether there is nothing in it to write but a hard state.
+func (wk work) bare() bool { return len(wk.slots) == 0 && raft.IsEmptySnap(wk.m.GetSnapshot()) }
+
+// newer returns the second of two bare works, with what only the first one says: its
+// answers tell of the same log, and more of it. Nodes that stand still for days
+// would collect them without end.
+func newer(first, second work) work {
+	if m := second.m; m.Term == nil && m.Vote == nil && m.Commit == nil {
+		m.Term, m.Vote, m.Commit = first.m.Term, first.m.Vote, first.m.Commit
+	}
+	return second
 }
 
 // installed goes on behind the snapshot of entry index: it is on disk. What waited

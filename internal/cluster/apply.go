@@ -37,8 +37,8 @@ type StateMachine interface {
 	// node cannot go on; what an entry says is never a reason for one.
 	Apply(entries []Entry) error
 	// Checkpoint returns the state as encoded bytes, which it does not touch
-	// again. It is called when the last applied entry is the last one of the
-	// given segment. The log begins with segment first by now. When the disk is
+	// again. It is called when the last applied entry is in the given segment, as a
+	// rule its last one. The log begins with segment first by now. When the disk is
 	// full (ENOSPC) there is no checkpoint for this segment; any other error
 	// means that this node cannot go on.
 	Checkpoint(segment, first uint64) ([]byte, error)
@@ -77,6 +77,7 @@ type applier struct {
 }
 
 func (a *applier) run(ctx context.Context) error {
+	defer close(a.n.applierEnded)
 	defer a.closeDisk()
 	for {
 		select {
@@ -96,8 +97,8 @@ func (a *applier) run(ctx context.Context) error {
 }
 
 // inApplier runs f in the apply goroutine, behind what was committed before, and
-// waits for it.
-func (n *Node) inApplier(ctx context.Context, f func(*applier) error) error {
+// waits for it. ErrClosed: that goroutine has ended, f may not have been run.
+func (n *Node) inApplier(f func(*applier) error) error {
 	done := make(chan error, 1)
 	n.applies.push(func(a *applier) error {
 		done <- f(a)
@@ -106,8 +107,8 @@ func (n *Node) inApplier(ctx context.Context, f func(*applier) error) error {
 	select {
 	case err := <-done:
 		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	case <-n.applierEnded:
+		return ErrClosed
 	}
 }
 

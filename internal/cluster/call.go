@@ -107,7 +107,7 @@ func (n *Node) askNode(ctx context.Context, m Member, q question) (reply, error)
 		return reply{}, fmt.Errorf("node %s: %w", m, err)
 	}
 	defer c.Close()
-	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
+	c.CloseWith(ctx)
 	b, err := json.Marshal(q)
 	if err == nil {
 		err = c.WriteFrame(b)

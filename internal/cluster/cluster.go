@@ -200,10 +200,12 @@ type Node struct {
 	inbox     *queue[incoming] // to the loop
 	calls     *queue[func()]   // to the loop
 	loopEnded chan struct{}
-	appends   *queue[work]
-	applies   *queue[func(*applier) error]
-	proposals *queue[proposal]
-	numbers   atomic.Uint64 // of the proposals
+	// applierEnded is closed when the apply goroutine has ended.
+	applierEnded chan struct{}
+	appends      *queue[work]
+	applies      *queue[func(*applier) error]
+	proposals    *queue[proposal]
+	numbers      atomic.Uint64 // of the proposals
 
 	applied     atomic.Uint64 // index
 	appliedMu   sync.Mutex
@@ -268,7 +270,7 @@ func newNode(cfg Config) *Node {
 		inbox: newQueue[incoming](), calls: newQueue[func()](), appends: newQueue[work](),
 		applies: newQueue[func(*applier) error](), proposals: newQueue[proposal](),
 		reads: reads{waiters: map[uint64]chan<- uint64{}}, changes: changes{waiters: map[uint64]chan<- error{}},
-		snapshots: map[uint64]sentSnapshot{}, changing: make(chan struct{}, 1), loopEnded: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{}),
+		snapshots: map[uint64]sentSnapshot{}, changing: make(chan struct{}, 1), loopEnded: make(chan struct{}), applierEnded: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{}),
 	}
 	n.saver, n.installer, n.repairer, n.peers = newSaver(n), newInstaller(n), newRepairer(n), newPeers(n)
 	return n

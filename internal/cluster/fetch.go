@@ -271,12 +271,13 @@ func (n *Node) fetchOrder(group membership) []Member {
 	return order
 }
 
-// ask opens a fetch.
+// ask opens a fetch. The connection ends with ctx.
 func (n *Node) ask(ctx context.Context, m Member, req fetchRequest) (*peer.Conn, fetchAnswer, error) {
 	c, _, err := peer.Dial(ctx, n.peers.config, m.Address, n.hello(peer.KindFetch, m.ID))
 	if err != nil {
 		return nil, fetchAnswer{}, err
 	}
+	c.CloseWith(ctx)
 	c.SetReadTimeout(fetchPatience)
 	c.SetWriteTimeout(fetchPatience)
 	b, err := json.Marshal(req)
@@ -350,7 +351,6 @@ func (i *installer) fetch(ctx context.Context, m Member, job checkpoint) error {
 		return err
 	}
 	defer c.Close()
-	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
 	i.total.Store(i.done.Load() + answer.Bytes)
 	switch {
 	case answer.Anew:
@@ -361,7 +361,7 @@ func (i *installer) fetch(ctx context.Context, m Member, job checkpoint) error {
 		if answer.From > job.index+1 || needs != 0 && answer.From > needs {
 			return fmt.Errorf("entry %d: %w: the log of the peer begins with %d", needs, errGone, answer.From)
 		}
-		if err := i.replace(ctx, job, entryID{answer.From - 1, answer.PrevTerm}); err != nil {
+		if err := i.replace(job, entryID{answer.From - 1, answer.PrevTerm}); err != nil {
 			return &fatalError{err}
 		}
 	case answer.From > last+1 || answer.From <= req.Applied:
@@ -371,12 +371,12 @@ func (i *installer) fetch(ctx context.Context, m Member, job checkpoint) error {
 			return &fatalError{err}
 		}
 	}
-	return i.copy(ctx, c, answer.From, job.index)
+	return i.copy(c, answer.From, job.index)
 }
 
 // copy takes entries in: append, sync, apply. What has come when the peer is lost
 // is kept.
-func (i *installer) copy(ctx context.Context, c *peer.Conn, next, to uint64) error {
+func (i *installer) copy(c *peer.Conn, next, to uint64) error {
 	n := i.n
 	var batch []fetched
 	bytes := 0
@@ -386,11 +386,11 @@ func (i *installer) copy(ctx context.Context, c *peer.Conn, next, to uint64) err
 			err = fmt.Errorf("the peer ended before entry %d", next)
 		}
 		if err != nil {
-			return errors.Join(err, i.settle(ctx, batch))
+			return errors.Join(err, i.settle(batch))
 		}
 		at, err := n.segments.Append(entries)
 		if noSpace(err) {
-			return errors.Join(err, i.settle(ctx, batch))
+			return errors.Join(err, i.settle(batch))
 		}
 		if err != nil {
 			return &fatalError{fmt.Errorf("append fetched entries: %w", err)}
@@ -401,7 +401,7 @@ func (i *installer) copy(ctx context.Context, c *peer.Conn, next, to uint64) err
 		}
 		next += uint64(len(entries))
 		if bytes >= installBatch {
-			if err := i.settle(ctx, batch); err != nil {
+			if err := i.settle(batch); err != nil {
 				return err
 			}
 			i.done.Add(uint64(bytes))
@@ -410,11 +410,11 @@ func (i *installer) copy(ctx context.Context, c *peer.Conn, next, to uint64) err
 		}
 	}
 	i.done.Add(uint64(bytes))
-	return i.settle(ctx, batch)
+	return i.settle(batch)
 }
 
 // settle syncs and applies fetched entries.
-func (i *installer) settle(ctx context.Context, batch []fetched) error {
+func (i *installer) settle(batch []fetched) error {
 	if len(batch) == 0 {
 		return nil
 	}
@@ -422,7 +422,7 @@ func (i *installer) settle(ctx context.Context, batch []fetched) error {
 	if err := n.segments.Sync(); err != nil {
 		return &fatalError{fmt.Errorf("sync log: %w", err)}
 	}
-	if err := i.apply(ctx, batch); err != nil {
+	if err := i.apply(batch); err != nil {
 		return &fatalError{err}
 	}
 	if i.replaced {

@@ -107,12 +107,12 @@ func (i *installer) run(ctx context.Context) error {
 		superseded := jobCtx.Err() != nil
 		cancel()
 		switch {
-		case ctx.Err() != nil:
+		case ctx.Err() != nil, errors.Is(err, ErrClosed):
 			return nil
+		case err != nil && !errors.Is(err, context.Canceled):
+			return err
 		case superseded:
 			continue
-		case err != nil:
-			return err
 		}
 		select {
 		case i.finished <- job.index:
@@ -130,8 +130,8 @@ func (i *installer) install(ctx context.Context, job checkpoint) error {
 	i.done.Store(0)
 	i.total.Store(0)
 	n.log.Info("this node is behind: fetching what it lacks", "from_entry", n.segments.LastIndex()+1, "to_entry", job.index)
-	if err := n.inApplier(ctx, func(*applier) error { return nil }); err != nil { // what was committed before is applied
-		return nil
+	if err := n.inApplier(func(*applier) error { return nil }); err != nil { // what was committed before is applied
+		return err
 	}
 	if i.replaced {
 		if err := i.note(job); err != nil {
@@ -142,7 +142,7 @@ func (i *installer) install(ctx context.Context, job checkpoint) error {
 		}
 	}
 	if job.index == firstIndex && n.segments.LastIndex() <= firstIndex { // a group begins: there is nothing to fetch
-		if err := i.replace(ctx, job, entryID{firstIndex, firstTerm}); err != nil {
+		if err := i.replace(job, entryID{firstIndex, firstTerm}); err != nil {
 			return err
 		}
 	}
@@ -150,14 +150,15 @@ func (i *installer) install(ctx context.Context, job checkpoint) error {
 		var err error = errors.New("no peer is known")
 		purged := false
 		for _, m := range n.fetchOrder(job.group) {
-			if err = i.fetch(ctx, m, job); err == nil || ctx.Err() != nil {
-				break
-			}
-			purged = purged || errors.Is(err, errGone)
+			err = i.fetch(ctx, m, job)
 			var fatal *fatalError
 			if errors.As(err, &fatal) {
 				return fatal.err
 			}
+			if err == nil || ctx.Err() != nil {
+				break
+			}
+			purged = purged || errors.Is(err, errGone)
 			n.log.Warn("could not fetch the log from a peer; trying on", "peer", m.Name, "error", err)
 		}
 		if err != nil && purged {
@@ -171,7 +172,26 @@ func (i *installer) install(ctx context.Context, job checkpoint) error {
 			}
 		}
 	}
-	return i.finish(ctx, job)
+	return i.finish(job)
+}
+
+// whileFull runs f, again and again as long as the disk is full.
+func (i *installer) whileFull(f func() error) error {
+	for said := false; ; {
+		err := f()
+		if !noSpace(err) {
+			return err
+		}
+		if !said {
+			said = true
+			i.n.log.Error("the disk is full while this node takes in what it lacks: free space, kingbus goes on by itself", "dir", i.n.dir, "error", err)
+		}
+		select {
+		case <-i.n.applierEnded:
+			return ErrClosed
+		case <-time.After(fullRetry):
+		}
+	}
 }
 
 // renew asks the leader for another snapshot, because what the present one needs
@@ -224,7 +244,7 @@ func (i *installer) review(ctx context.Context, job checkpoint) error {
 	}
 	n := i.n
 	first, last := n.segments.FirstIndex(), n.segments.LastIndex()
-	err := n.inApplier(ctx, func(a *applier) error {
+	err := n.inApplier(func(a *applier) error {
 		a.beginReview(entryID{first - 1, 0})
 		return n.machine.Replace(job.state)
 	})
@@ -239,7 +259,7 @@ func (i *installer) review(ctx context.Context, job checkpoint) error {
 func (i *installer) note(job checkpoint) error {
 	b, err := job.encode()
 	if err == nil {
-		err = vfs.WriteFile(i.n.cfg.FS, filepath.Join(i.n.dir, installFile), b)
+		err = i.whileFull(func() error { return vfs.WriteFile(i.n.cfg.FS, filepath.Join(i.n.dir, installFile), b) })
 	}
 	if err != nil {
 		return fmt.Errorf("install: %w", err)
@@ -247,34 +267,65 @@ func (i *installer) note(job checkpoint) error {
 	return nil
 }
 
-// readBack gives entries of this node's log to the apply goroutine.
+// readBack gives committed entries of this node's log to the apply goroutine. One
+// that is damaged is fetched again first.
 func (i *installer) readBack(ctx context.Context, from, to uint64) error {
+	for next := from; next <= to; {
+		err := i.readOn(&next, to)
+		var corrupt *segment.CorruptError
+		if errors.As(err, &corrupt) && corrupt.Index != 0 {
+			if err = i.n.repairer.repair(ctx, corrupt); err == nil || errors.Is(err, segment.ErrRange) { // it is sound by now
+				continue
+			}
+			i.n.log.Error("a damaged entry of the log cannot be repaired yet; trying again", "entry", corrupt.Index, "file", corrupt.File, "offset", corrupt.Offset, "error", err)
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(installRetry):
+				continue
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readOn is readBack up to a damage. It moves next behind what was applied.
+func (i *installer) readOn(next *uint64, to uint64) error {
 	n := i.n
-	at, err := n.segments.Seek(from)
+	at, err := n.segments.Seek(*next)
 	if err != nil {
-		return fmt.Errorf("find entry %d: %w", from, err)
+		return fmt.Errorf("find entry %d: %w", *next, err)
 	}
 	r, err := n.segments.NewReader(at)
 	if err != nil {
-		return fmt.Errorf("read from entry %d: %w", from, err)
+		return fmt.Errorf("read from entry %d: %w", *next, err)
 	}
 	defer r.Close()
-	for next := from; next <= to; {
+	for *next <= to {
 		var batch []fetched
-		for bytes := 0; next <= to && bytes < installBatch; next++ {
+		var failed error
+		for bytes := 0; *next+uint64(len(batch)) <= to && bytes < installBatch; {
 			e, at, err := r.Next()
 			if err == io.EOF {
 				err = errors.New("the log ends before it")
 			}
 			if err != nil {
-				return fmt.Errorf("read entry %d: %w", next, err)
+				failed = fmt.Errorf("read entry %d: %w", *next+uint64(len(batch)), err)
+				break
 			}
 			e.Data, e.Payload = append([]byte(nil), e.Data...), append([]byte(nil), e.Payload...)
 			batch = append(batch, fetched{e, at})
 			bytes += len(e.Payload) + 100
 		}
-		if err := i.apply(ctx, batch); err != nil {
+		if err := i.apply(batch); err != nil {
 			return err
+		}
+		*next += uint64(len(batch))
+		if failed != nil {
+			return failed
 		}
 	}
 	return nil
@@ -287,9 +338,12 @@ type fetched struct {
 }
 
 // apply applies entries that are committed and on disk.
-func (i *installer) apply(ctx context.Context, batch []fetched) error {
+func (i *installer) apply(batch []fetched) error {
+	if len(batch) == 0 {
+		return nil
+	}
 	n := i.n
-	return n.inApplier(ctx, func(a *applier) error {
+	return n.inApplier(func(a *applier) error {
 		for _, f := range batch {
 			e := Entry{Index: f.Index, Term: f.Term, At: f.at}
 			if HasPayload(f.Entry) {
@@ -322,13 +376,13 @@ func (a *applier) beginReview(before entryID) {
 }
 
 // replace begins the log anew behind an entry, because no peer has what follows
-// this node's own.
-func (i *installer) replace(ctx context.Context, job checkpoint, before entryID) error {
+// this node's own. Nothing breaks it off: state machine and log go together.
+func (i *installer) replace(job checkpoint, before entryID) error {
 	n := i.n
 	if err := i.note(job); err != nil {
 		return err
 	}
-	err := n.inApplier(ctx, func(a *applier) error {
+	err := n.inApplier(func(a *applier) error {
 		a.beginReview(before)
 		return n.machine.Replace(job.state)
 	})
@@ -337,7 +391,7 @@ func (i *installer) replace(ctx context.Context, job checkpoint, before entryID)
 	}
 	n.setApplied(0)
 	n.saver.forget()
-	if err := n.segments.ResetTo(before.index, before.term); err != nil {
+	if err := i.whileFull(func() error { return n.segments.ResetTo(before.index, before.term) }); err != nil {
 		return fmt.Errorf("install: %w", err)
 	}
 	i.replaced, i.reviewed = true, true
@@ -351,8 +405,8 @@ func (i *installer) replace(ctx context.Context, job checkpoint, before entryID)
 	return nil
 }
 
-// finish puts the state of the job into force.
-func (i *installer) finish(ctx context.Context, job checkpoint) error {
+// finish puts the state of the job into force. Nothing breaks it off.
+func (i *installer) finish(job checkpoint) error {
 	n := i.n
 	if term, err := n.segments.Term(job.index); err != nil || term != job.term {
 		return fmt.Errorf("%w: entry %d has term %d, the leader's has %d (%v)", ErrDiverged, job.index, term, job.term, err)
@@ -361,7 +415,8 @@ func (i *installer) finish(ctx context.Context, job checkpoint) error {
 	if err := n.hard.saveCommit(); err != nil {
 		return err
 	}
-	err := n.inApplier(ctx, func(a *applier) error {
+	reviewed := false
+	err := n.inApplier(func(a *applier) error {
 		if !a.review {
 			state, err := n.machine.Snapshot()
 			if err == nil && string(state) != string(job.state) {
@@ -372,12 +427,17 @@ func (i *installer) finish(ctx context.Context, job checkpoint) error {
 		if err := n.machine.Adopt(job.index, job.state); err != nil {
 			return err
 		}
-		a.review = false
+		reviewed, a.review = true, false
 		a.group = job.group
 		a.last = entryID{job.index, job.term}
 		n.setGroup(job.group)
-		return job.save(n.cfg.FS, n.dir)
+		return nil
 	})
+	if err == nil && reviewed {
+		err = i.whileFull(func() error {
+			return n.inApplier(func(a *applier) error { return a.saveState(job) })
+		})
+	}
 	if err != nil {
 		return err
 	}
@@ -396,6 +456,17 @@ func (i *installer) finish(ctx context.Context, job checkpoint) error {
 	n.leadership.applied(job.term)
 	n.log.Info("this node has what it lacked", "to_entry", job.index, "bytes", i.done.Load(), "took", i.took().Round(time.Millisecond))
 	return nil
+}
+
+// saveState makes a checkpoint whose state is in force durable, in the middle of a
+// segment as it may be.
+func (a *applier) saveState(c checkpoint) error {
+	if a.segment != 0 {
+		if _, err := a.n.machine.Checkpoint(a.segment, a.n.segments.FirstIndex()); err != nil {
+			return fmt.Errorf("checkpoint at entry %d: %w", c.index, err)
+		}
+	}
+	return c.save(a.n.cfg.FS, a.n.dir)
 }
 
 // Progress is how far this node has come with what it lacks.

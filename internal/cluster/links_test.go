@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	pb "go.etcd.io/raft/v3/raftpb"
 
 	"kingbus/internal/vfs"
 )
@@ -388,4 +392,99 @@ func TestFullDisks(t *testing.T) {
 	g.propose(numbered(60, 10))
 	third.start()
 	g.converge(61)
+}
+
+// TestFullDiskWhileInstalling: a node whose disk is full while it takes in what it
+// lacks waits for room, and goes on.
+func TestFullDiskWhileInstalling(t *testing.T) {
+	for _, size := range []int64{0, 200 << 10, 3 << 20} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			g := newGroup(t)
+			one := g.member("n1")
+			one.initial = []Member{{Name: "n1", Address: one.address}}
+			one.change = func(c *Config) { c.Window, c.SegmentBytes = 10, 2<<20 }
+			one.start()
+			for i := range 60 {
+				g.propose(numbered(i, 100<<10))
+			}
+			g.converge(60)
+			two := g.member("n2")
+			log, full := told("no space left")
+			two.change = func(c *Config) { one.change(c); c.Log = log }
+			two.start()
+			two.fs.SetLimit(size)
+			g.do(func(ctx context.Context, n *Node) error { return n.Add(ctx, "n2", two.address) })
+			select {
+			case <-full:
+			case <-time.After(patience):
+				t.Fatal("it never said that the disk is full")
+			}
+			two.fs.SetLimit(-1)
+			g.promote("n2")
+			g.converge(60)
+		})
+	}
+}
+
+// TestHeldWorks: what waits while the disk is full does not grow by what only says
+// how far others are.
+func TestHeldWorks(t *testing.T) {
+	g := newGroup(t, "n1", "n2").start()
+	g.propose(numbered(0, 10))
+	w := &writer{n: g.leader().node, full: true}
+	entry := work{m: &pb.Message{}, slots: []slot{{entry: &pb.Entry{Index: new(uint64(1 << 40))}}}}
+	var works []work
+	for i := range uint64(100) {
+		m := &pb.Message{}
+		if i < 50 {
+			m.Term, m.Vote, m.Commit = new(uint64(1)), new(uint64(0)), new(100+i)
+		}
+		works = append(works, work{m: m})
+	}
+	if err := w.hold(slices.Concat(works, []work{entry}, works, []work{entry}, works[:1])); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.held) != 5 || w.held[0].m.GetCommit() != 149 || w.held[2].m.GetCommit() != 149 || w.held[1].slots == nil || w.held[3].slots == nil {
+		t.Errorf("%d works are held: %+v", len(w.held), w.held)
+	}
+}
+
+// TestDamageWhileInstalling: damage in what a broken-off installation has left in
+// the log is repaired when it goes on.
+func TestDamageWhileInstalling(t *testing.T) {
+	g := newGroup(t)
+	one := g.member("n1")
+	one.initial = []Member{{Name: "n1", Address: one.address}}
+	one.change = func(c *Config) { c.Window, c.SegmentBytes = 10, 1<<20 }
+	one.start()
+	const total = 200
+	for i := range total {
+		g.propose(numbered(i, 100<<10))
+	}
+	g.converge(total)
+	g.member("n2").change = one.change
+	two := g.add("n2")
+	g.await("it has got something", func() bool { return two.node.segments.LastIndex() > 50 })
+	two.crash(1)
+	if _, err := vfs.ReadFile(two.fs, filepath.Join("d", installFile), 1<<30); err != nil {
+		t.Fatalf("it had got everything: %v", err)
+	}
+	names, err := two.fs.ReadDir("d/log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(names)
+	i := slices.IndexFunc(names, func(name string) bool { return strings.HasSuffix(name, ".seg") })
+	if !two.fs.Flip(filepath.Join("d/log", names[i]), 300_000*8) {
+		t.Fatal("nothing to flip")
+	}
+	two.start()
+	g.promote("n2")
+	g.converge(total)
+	g.await("the logs are equal", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		v, err := g.leader().node.Verify(ctx, func(_, _ uint64) {})
+		return err == nil && len(v.Differences) == 0 && len(v.Nodes) == 1
+	})
 }

@@ -434,7 +434,7 @@ func (n *Node) newSnapshot(ctx context.Context) (data []byte, term uint64, err e
 	if err := n.propose(ctx, pb.ConfChangeUpdateNode, change{Member: self}); err != nil {
 		return nil, 0, err
 	}
-	err = n.inApplier(ctx, func(a *applier) (err error) {
+	err = n.inApplier(func(a *applier) (err error) {
 		data, err = a.encodeSnapshot()
 		return err
 	})

@@ -116,6 +116,9 @@ func (n *Node) mend(todo mending, committed uint64) error {
 				n.log.Warn("the log is whole again", "last_entry", n.segments.LastIndex(), "from", m.Name)
 				return nil
 			}
+			if why := n.refused(m.Name, err); why != nil {
+				return why
+			}
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", m.Name, err))
 		}
 		if failed != nil && time.Since(said) >= sayEvery {
@@ -142,7 +145,6 @@ func (n *Node) mendFrom(ctx context.Context, m Member, upTo, committed uint64) e
 		return err
 	}
 	defer c.Close()
-	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
 	if answer.Anew {
 		return errors.New("its log begins behind the damage: remove this node, empty its data folder and add it again")
 	}

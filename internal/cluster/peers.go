@@ -188,6 +188,7 @@ func (p *peers) Welcome(h peer.Hello) (peer.Hello, error) {
 	}
 	if own == 0 && h.Member {
 		if err := n.adopt(h.Cluster); err != nil {
+			n.log.Error("this data folder cannot be made one of the cluster; trying again when a member calls", "cluster_id", h.Cluster, "error", err)
 			return peer.Hello{}, err
 		}
 	}

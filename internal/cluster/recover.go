@@ -81,6 +81,11 @@ func Recover(cfg Config, confirm func(RecoverPlan) bool) (done bool, err error) 
 			group.removed = append(group.removed, m)
 		}
 	}
+	if s := n.applier.segment; s != 0 { // 0: nothing was replayed
+		if _, err := n.machine.Checkpoint(s, n.segments.FirstIndex()); err != nil { // for the index of the last segment
+			return false, err
+		}
+	}
 	state, err := n.machine.Snapshot()
 	if err != nil {
 		return false, err

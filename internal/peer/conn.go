@@ -2,6 +2,7 @@ package peer
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -209,3 +210,13 @@ func (c *Conn) RemoteAddr() string { return c.line.RemoteAddr().String() }
 // Close closes the socket at once, without TLS's farewell, which could wait for a peer that hangs: frames tell by themselves
 // whether they are whole. Reads and writes under way return. It is idempotent.
 func (c *Conn) Close() error { return c.close() }
+
+// CloseWith closes the connection when ctx ends, if Close does not do so before. It is called once at the most.
+func (c *Conn) CloseWith(ctx context.Context) {
+	closeOnce := c.close
+	stop := context.AfterFunc(ctx, func() { _ = closeOnce() })
+	c.close = func() error {
+		stop()
+		return closeOnce()
+	}
+}

@@ -167,6 +167,10 @@ func (l *Log) ResetTo(index, term uint64) error {
 		return ErrClosed
 	}
 	if err := vfs.WriteFile(l.fs, l.path(resetName), encodePlan(plan{Index: index, Term: term})); err != nil {
+		names, lerr := l.fs.ReadDir(l.dir)
+		if noSpace(err) && lerr == nil && !slices.Contains(names, resetName) { // nothing has changed: it can be tried again
+			return fmt.Errorf("reset log: %w: %w", ErrNoSpace, err)
+		}
 		return l.fail(fmt.Errorf("reset log: %w", err))
 	}
 	err := l.active.Close()

@@ -42,7 +42,7 @@ type block struct {
 	rest        gtid.Set // all deltas but the first point's
 	tail        gtid.Set // transactions that ended after the last point
 	lost        bool     // the deltas are not known
-	saved       bool     // in its file
+	saved       bool     // in its file as it is
 	points      []point  // nil when not in memory
 }
 
@@ -55,6 +55,22 @@ func (b *block) add(p point) {
 	b.last = p
 	b.points = append(b.points, p)
 	b.count++
+	b.saved = false
+}
+
+// upTo returns the block without the points behind the entry last. What ended
+// between the last point that stays and the next one counts as ended, which is no
+// more than that the next seek begins too early.
+func (b *block) upTo(last uint64) *block {
+	n := sort.Search(len(b.points), func(i int) bool { return b.points[i].index > last })
+	if n == len(b.points) {
+		return b
+	}
+	cut := &block{segment: b.segment, tail: b.points[n].delta}
+	for _, p := range b.points[:n] {
+		cut.add(p)
+	}
+	return cut
 }
 
 // index finds places in the log by coordinates and by GTID set. It belongs to
@@ -77,6 +93,7 @@ func (x *index) note(i uint64, at segment.Location, size int, e effect) {
 	}
 	for _, g := range e.ended {
 		b.tail.Add(g)
+		b.saved = false
 	}
 }
 

@@ -15,8 +15,9 @@ import (
 	"kingbus/internal/vfs"
 )
 
-// An index file holds the points of one segment, written once when the segment
-// has been applied (docs/format/index.md). Three lines of text:
+// An index file holds the points of one segment, written when the segment has been
+// applied, and before that if a checkpoint is made in its middle
+// (docs/format/index.md). Three lines of text:
 //
 //	kingbus index 1 CRC32C-of-line-2 CRC32C-of-line-3   (hexadecimal, 8 digits)
 //	the summary as JSON
@@ -152,12 +153,17 @@ func (s *Stream) loadBlock(seg uint64) []point {
 	return b.points
 }
 
-// loadIndex reads the summaries of the segments before the checkpoint that the
-// state was restored from; what comes after is noted again as it is replayed.
-// Files of segments that are gone are removed.
-func (s *Stream) loadIndex(segments []uint64) error {
-	for _, seg := range segments {
-		b, err := s.readBlock(seg, false)
+// loadIndex reads the summaries of the segments up to the entry last, to which the
+// state was restored; what comes after is noted again as it is replayed, so the
+// last block is whole, but without what it knows of that already. Files of segments
+// that are gone are removed.
+func (s *Stream) loadIndex(last uint64, segments []uint64) error {
+	for i, seg := range segments {
+		ends := i == len(segments)-1
+		b, err := s.readBlock(seg, ends)
+		if err == nil && ends {
+			b = b.upTo(last)
+		}
 		if err != nil {
 			s.log.Warn("an index file cannot be used; reading from its segment will be slower until it is purged", "error", err)
 			b = &block{segment: seg, lost: true, saved: true}

@@ -11,11 +11,11 @@ type machine struct{ s *Stream }
 
 var _ cluster.StateMachine = machine{}
 
-func (m machine) Restore(_ uint64, encoded []byte, segments []uint64) error {
+func (m machine) Restore(index uint64, encoded []byte, segments []uint64) error {
 	s := m.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.state, s.index, s.purged = &state{}, index{load: s.loadBlock}, nil // it may be the second try
+	s.state, s.index.blocks, s.index.bytes, s.purged = &state{}, nil, 0, nil // it may be the second try
 	s.tail.clear()
 	if len(encoded) > 0 {
 		st, err := decodeState(encoded)
@@ -24,7 +24,7 @@ func (m machine) Restore(_ uint64, encoded []byte, segments []uint64) error {
 		}
 		s.state = st
 	}
-	return s.loadIndex(segments)
+	return s.loadIndex(index, segments)
 }
 
 func (m machine) Apply(entries []cluster.Entry) error {
@@ -97,7 +97,7 @@ func (m machine) Checkpoint(segment, first uint64) ([]byte, error) {
 	s.index.block(segment) // a segment without any point has a file, too
 	s.mu.Unlock()
 	for _, b := range s.index.blocks {
-		if !b.saved {
+		if !b.saved && !b.lost {
 			if err := s.saveBlock(b); err != nil {
 				return nil, err
 			}
