@@ -20,9 +20,9 @@ type Entry struct {
 	Payload []byte
 	// At is where this node keeps the entry.
 	At segment.Location
-	// Shared tells that a payload in memory is also in somebody else's hands, who
-	// may still be sending it to a peer; nil if it is not.
-	Shared *atomic.Bool
+	// Holders counts who else has the payload in his hands, sending it to a peer; nil:
+	// nobody. It does not grow any more by then.
+	Holders *atomic.Int32
 }
 
 // StateMachine is what committed entries are applied to. All its methods are
@@ -134,8 +134,8 @@ func (a *applier) applyMessage(m *pb.Message) error {
 	if err := a.flush(); err != nil {
 		return err
 	}
-	first, last := ents[0].GetIndex(), ents[len(ents)-1]
-	a.n.window.applied(first, last.GetIndex())
+	last := ents[len(ents)-1]
+	a.n.window.applied(last.GetIndex())
 	a.n.staging.release(a.done...)
 	a.n.setApplied(last.GetIndex())
 	a.n.leadership.applied(last.GetTerm())
@@ -235,14 +235,14 @@ func (a *applier) checkpoint() error {
 	return nil
 }
 
-// load finds the payload of a committed entry: in the window, else on disk. Only
-// what an earlier process has written is not in the window.
+// load takes the payload of a committed entry: from the window, else from disk.
+// Only what an earlier process has written is not in the window.
 func (a *applier) load(e *pb.Entry) (Entry, error) {
-	s, ok := a.n.window.get(e.GetIndex())
+	s, ok := a.n.window.take(e.GetIndex())
 	if !ok {
 		return Entry{}, fmt.Errorf("committed entry %d is outside the window", e.GetIndex())
 	}
-	out := Entry{Index: e.GetIndex(), Term: e.GetTerm(), Payload: s.payload, At: s.at, Shared: s.shared}
+	out := Entry{Index: e.GetIndex(), Term: e.GetTerm(), Payload: s.payload, At: s.at, Holders: s.holders}
 	if out.Payload != nil || e.GetType() != pb.EntryNormal || len(e.GetData()) == 0 {
 		a.closeDisk()
 		return out, nil

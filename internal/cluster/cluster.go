@@ -81,6 +81,9 @@ type Config struct {
 	// Interrupt, when closed, lets Open give up what it waits for: a node with a
 	// damaged log waits for its peers.
 	Interrupt <-chan struct{}
+	// Buffer returns n bytes, with anything in them, for a payload that comes from a
+	// peer; nil = new ones. The state machine gets them with the entry, or nobody.
+	Buffer func(n int) []byte
 	// Pause is called before entries are written: a slow disk, in tests.
 	Pause func()
 	Peering
@@ -121,6 +124,9 @@ func (c *Config) fill() error {
 	}
 	if c.InFlight == 0 {
 		c.InFlight = 16 << 20
+	}
+	if c.Buffer == nil {
+		c.Buffer = func(n int) []byte { return make([]byte, n) }
 	}
 	if c.Heartbeat == 0 {
 		c.Heartbeat = 100 * time.Millisecond

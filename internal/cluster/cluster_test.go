@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -368,7 +369,7 @@ func TestWindow(t *testing.T) {
 	w := newWindow(nil, &pb.ConfState{}, entryID{10, 2})
 	slots := func(from, to, term uint64) (out []slot) {
 		for i := from; i <= to; i++ {
-			out = append(out, slot{entry: &pb.Entry{Index: new(i), Term: new(term), Data: make([]byte, handleSize)}, payload: []byte{1}})
+			out = append(out, slot{entry: &pb.Entry{Index: new(i), Term: new(term), Data: make([]byte, handleSize)}, payload: []byte{1}, holders: new(atomic.Int32)})
 		}
 		return out
 	}
@@ -393,16 +394,26 @@ func TestWindow(t *testing.T) {
 	if ents, err := w.Entries(11, 19, 0); err != nil || len(ents) != 1 {
 		t.Errorf("at least one entry: %d, %v", len(ents), err)
 	}
-	w.applied(11, 15)
-	if s, _ := w.get(15); s.payload != nil {
-		t.Error("an applied payload is still held")
+	held, _ := w.find(entryID{15, 3})
+	for i := uint64(11); i <= 15; i++ {
+		s, ok := w.take(i)
+		if !ok || s.payload == nil || s.holders.Load() != int32(i/15) {
+			t.Errorf("entry %d: %+v, %v", i, s, ok)
+		}
 	}
-	if s, _ := w.get(16); s.payload == nil {
-		t.Error("a payload that is not applied is gone")
+	w.applied(15)
+	if s, _ := w.find(entryID{15, 3}); s.payload != nil {
+		t.Error("a payload that was taken is still given out")
+	}
+	if held.release(); held.holders.Load() != 0 {
+		t.Error("a payload is held by nobody, but counted")
+	}
+	if s, _ := w.find(entryID{16, 4}); s.payload == nil {
+		t.Error("a payload that was not taken is gone")
 	}
 	last := uint64(18 + 4*windowEntries)
 	w.append(slots(19, last, 4))
-	w.applied(16, last)
+	w.applied(last)
 	if first, _ := w.FirstIndex(); last-first > 2*windowEntries || last-first < windowEntries-1 {
 		t.Errorf("the window holds %d entries", last-first)
 	}

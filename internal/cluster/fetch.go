@@ -64,7 +64,7 @@ type fetchAnswer struct {
 
 const (
 	// fetchFrame is about how many bytes of the log go into one frame.
-	fetchFrame = 1 << 20
+	fetchFrame = 256 << 10
 	// fetchBusy is how many bytes a second are sent while this node is writing its
 	// log, so that commits do not wait for the disk behind the bulk.
 	fetchBusy = 64 << 20

@@ -32,8 +32,9 @@ import (
 const installFile = "install"
 
 const (
-	// installBatch is how much is fetched between two syncs, in bytes.
-	installBatch = 4 << 20
+	// installBatch is how much is fetched between two syncs, in bytes: little, because
+	// commits of who shares the disk wait behind each of them.
+	installBatch = 512 << 10
 	// installRetry is how soon the next peer is asked when one has failed.
 	installRetry = 500 * time.Millisecond
 )

@@ -254,7 +254,7 @@ func (n *Node) newWork(m *pb.Message, in []incoming) work {
 			continue
 		}
 		s := &w.slots[i]
-		s.shared = new(atomic.Bool)
+		s.holders = new(atomic.Int32)
 		for k := range in {
 			j := (near + k) % len(in)
 			if p, ok := in[j].payloads[h]; ok {

@@ -113,7 +113,7 @@ func (p *peers) readPayloads(ctx context.Context, c *peer.Conn, m *pb.Message) (
 	}
 	in.payloads = make(map[handle][]byte, len(handles))
 	for _, h := range handles {
-		b := make([]byte, h.length)
+		b := p.n.cfg.Buffer(int(h.length))
 		err := c.ReadPayload(b)
 		if err == nil && crc32.Checksum(b, castagnoli) != h.crc {
 			err = errors.New("the checksum of a payload is wrong")

@@ -230,7 +230,7 @@ func (s *sender) sendData(ctx context.Context, c *peer.Conn) error {
 		case <-s.data.queue.ready:
 		}
 		for _, m := range s.data.drain() {
-			payloads, err := load.payloads(m)
+			payloads, held, err := load.payloads(m)
 			if errors.Is(err, errOutside) { // the log has moved on: Raft will find out
 				s.p.n.unreachable(s.to.ID, false)
 				continue
@@ -244,6 +244,9 @@ func (s *sender) sendData(ctx context.Context, c *peer.Conn) error {
 			}
 			if err := c.WriteFrame(buf, payloads...); err != nil {
 				return err
+			}
+			for _, s := range held {
+				s.release()
 			}
 		}
 	}
@@ -259,26 +262,26 @@ type loader struct {
 	next uint64 // the entry that disk reads next
 }
 
-func (l *loader) payloads(m *pb.Message) ([][]byte, error) {
-	var out [][]byte
+// Slots in held have to be released; if they are not, because of an error, their
+// payloads are not used again, that is all.
+func (l *loader) payloads(m *pb.Message) (out [][]byte, held []slot, err error) {
 	for _, e := range m.GetEntries() {
 		if e.GetType() != pb.EntryNormal || len(e.GetData()) == 0 {
 			continue
 		}
 		s, ok := l.n.window.find(entryID{e.GetIndex(), e.GetTerm()})
 		if !ok {
-			return nil, errOutside
+			return nil, nil, errOutside
 		}
 		p := s.payload
-		if p == nil {
-			var err error
-			if p, err = l.read(e, s.at); err != nil {
-				return nil, err
-			}
+		if p != nil {
+			held = append(held, s)
+		} else if p, err = l.read(e, s.at); err != nil {
+			return nil, nil, err
 		}
 		out = append(out, p)
 	}
-	return out, nil
+	return out, held, nil
 }
 
 func (l *loader) read(e *pb.Entry, at segment.Location) ([]byte, error) {

@@ -27,7 +27,7 @@ type slot struct {
 	entry   *pb.Entry
 	at      segment.Location
 	payload []byte
-	shared  *atomic.Bool // see Entry.Shared
+	holders *atomic.Int32 // see Entry.Holders; nil without a payload
 }
 
 // window is the part of the log that the Raft library sees: handles, not
@@ -200,18 +200,23 @@ func (w *window) append(slots []slot) {
 	}
 }
 
-// get returns the slot of entry i; ok is false when i is outside the window.
-func (w *window) get(i uint64) (slot, bool) {
+// take returns the slot of entry i and takes the payload out of the window, so that
+// nobody else gets it from now on; ok is false when i is outside.
+func (w *window) take(i uint64) (slot, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if i <= w.prev.index || i > w.last() {
 		return slot{}, false
 	}
-	return w.slots[i-w.prev.index-1], true
+	s := &w.slots[i-w.prev.index-1]
+	taken := *s
+	w.bytes -= len(s.payload)
+	s.payload = nil
+	return taken, true
 }
 
 // find returns the slot of an entry for a peer: on its way to the disk, or there.
-// The payload, if it is in memory, counts as shared from now on.
+// A payload that is in memory is held for the caller, until it calls release.
 func (w *window) find(id entryID) (slot, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -224,21 +229,23 @@ func (w *window) find(id entryID) (slot, bool) {
 		ok = s.entry.GetTerm() == id.term
 	}
 	if ok && s.payload != nil {
-		s.shared.Store(true)
+		s.holders.Add(1)
 	}
 	return s, ok
 }
 
-// applied frees the payloads of entries up to i and moves the window on, so
-// that at most windowEntries applied entries stay in it.
-func (w *window) applied(from, i uint64) {
+// release gives back a payload that find has returned.
+func (s slot) release() {
+	if s.payload != nil {
+		s.holders.Add(-1)
+	}
+}
+
+// applied moves the window on behind entries that were taken and applied, up to i,
+// so that not many of them stay in it.
+func (w *window) applied(i uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for n := max(from, w.prev.index+1); n <= i; n++ {
-		s := &w.slots[n-w.prev.index-1]
-		w.bytes -= len(s.payload)
-		s.payload = nil
-	}
 	// Cut only when half of the slots can go: each cut copies the rest.
 	if keep := i - min(i, w.keep); keep > w.prev.index+w.keep {
 		n := keep - w.prev.index

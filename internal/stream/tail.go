@@ -20,7 +20,7 @@ type tail struct {
 
 type tailEntry struct {
 	cluster.Entry
-	given *atomic.Bool // somebody got the payload, from here or from the cluster; shared by the copies of a tailEntry
+	holders *atomic.Int32 // who else has the payload; nil: it is not one to be used again
 }
 
 // entryCost is what an entry costs beside its payload.
@@ -29,8 +29,8 @@ const entryCost = 80
 func (t *tail) add(e cluster.Entry) {
 	entry := tailEntry{Entry: e}
 	if c := cap(e.Payload); c >= runBuffer && c <= 2*runBuffer {
-		if entry.given = e.Shared; entry.given == nil {
-			entry.given = new(atomic.Bool)
+		if entry.holders = e.Holders; entry.holders == nil {
+			entry.holders = new(atomic.Int32)
 		}
 	}
 	t.entries = append(t.entries, entry)
@@ -39,7 +39,7 @@ func (t *tail) add(e cluster.Entry) {
 	for t.bytes > t.limit && n < len(t.entries)-1 {
 		old := t.entries[n]
 		t.bytes -= len(old.Payload) + entryCost
-		if old.given != nil && !old.given.Load() && t.spare != nil {
+		if old.holders != nil && old.holders.Load() == 0 && t.spare != nil {
 			t.spare.put(old.Payload)
 		}
 		t.entries[n] = tailEntry{}
@@ -62,8 +62,8 @@ func (t *tail) get(index uint64) (cluster.Entry, bool) {
 		return cluster.Entry{}, false
 	}
 	e := t.entries[index-first]
-	if e.given != nil {
-		e.given.Store(true)
+	if e.holders != nil {
+		e.holders.Add(1) // for good
 	}
 	return e.Entry, true
 }
@@ -101,4 +101,13 @@ func (b *buffers) get() []byte {
 		return p[:runBuffer]
 	}
 	return make([]byte, runBuffer)
+}
+
+// sized returns n bytes with anything in them, in a run's buffer if that is not too
+// large for them.
+func (b *buffers) sized(n int) []byte {
+	if n > runBuffer/2 && n <= runBuffer {
+		return b.get()[:n]
+	}
+	return make([]byte, n)
 }

@@ -2,13 +2,14 @@ package stream
 
 import (
 	"bytes"
+	"sync/atomic"
 	"testing"
 
 	"kingbus/internal/cluster"
 )
 
 // TestTailSpare: a buffer is used again only if nobody got it while it was in
-// the tail, and none is used twice at a time.
+// the tail, or holds it for a peer, and none is used twice at a time.
 func TestTailSpare(t *testing.T) {
 	var spare buffers
 	tail := tail{limit: 4 * runBuffer, spare: &spare}
@@ -25,7 +26,16 @@ func TestTailSpare(t *testing.T) {
 		for j := range b {
 			b[j] = byte(i)
 		}
-		tail.add(cluster.Entry{Index: i, Payload: b})
+		holders := new(atomic.Int32)
+		tail.add(cluster.Entry{Index: i, Payload: b, Holders: holders})
+		switch i % 7 {
+		case 0: // being sent to a peer, for good
+			holders.Add(1)
+			held[i] = b
+		case 1: // and not any more
+			holders.Add(1)
+			holders.Add(-1)
+		}
 		if i%3 == 0 {
 			e, ok := tail.get(i - 1)
 			if !ok {
