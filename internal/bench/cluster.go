@@ -90,6 +90,18 @@ func (c cluster) discard() error {
 	return errors.Join(errs...)
 }
 
+// cpuTime is that of all nodes together.
+func (c cluster) cpuTime() (sum time.Duration, err error) {
+	for _, k := range c {
+		cpu, err := cpuTime(k.pid())
+		if err != nil {
+			return 0, err
+		}
+		sum += cpu
+	}
+	return sum, nil
+}
+
 // pollEvery is how often nodes are asked where the moment of the answer is what is measured.
 const pollEvery = 2 * time.Millisecond
 
