@@ -28,6 +28,7 @@ const (
 	KindRefused      Kind = "refused"       // the source refuses to send, error 1236
 	KindMalformed    Kind = "malformed"     // an event that must not be stored
 	KindDiskFull     Kind = "disk-full"     // no room in the store
+	KindSemiSync     Kind = "semi-sync"     // the source has none, and has to
 )
 
 // Problem is why the source cannot be followed, when that does not pass by

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"kingbus/internal/binlog"
+	"kingbus/internal/hook"
 	"kingbus/internal/stream"
 	"kingbus/internal/wire"
 )
@@ -45,6 +46,12 @@ type receiver struct {
 	// hold: the run ends behind a format description whose PREVIOUS_GTIDS are
 	// certain to come; the two go together.
 	hold bool
+
+	// For the hooks: boundary is the last position in file up to which what has come
+	// can be stored though nothing more comes; effect is of the last event, wire events
+	// have none.
+	boundary uint64
+	effect   binlog.Effect
 
 	// good: events went into the stream, or the source said that there are none
 	// to send.
@@ -104,17 +111,59 @@ func (r *receiver) next(ctx context.Context) error {
 	if len(head) == 0 || head[0] != 0 {
 		return r.end(head)
 	}
-	h, err := binlog.ParseHeader(head[1:])
+	if len(r.s.cfg.Hooks.RelayIO) > 0 {
+		return r.observed(ctx)
+	}
+	return r.bare(ctx, 1)
+}
+
+// bare takes an event that has something before it.
+func (r *receiver) bare(ctx context.Context, before int) error {
+	head, err := r.conn.Peek(before + binlog.HeaderSize)
+	if err != nil && err != io.EOF {
+		return r.broken(err)
+	}
+	h, err := binlog.ParseHeader(head[min(before, len(head)):])
 	if err != nil {
 		return r.malformed(err)
 	}
-	if n, last := r.conn.PacketRemaining(); n > 1+int(h.Length) || last && n < 1+int(h.Length) {
-		return r.malformed(fmt.Errorf("%w: the %s event says that it has %d bytes, its packet has %d", binlog.ErrMalformed, h.Type, h.Length, n-1))
+	if n, last := r.conn.PacketRemaining(); n > before+int(h.Length) || last && n < before+int(h.Length) {
+		return r.malformed(fmt.Errorf("%w: the %s event says that it has %d bytes, its packet has %d", binlog.ErrMalformed, h.Type, h.Length, n-before))
 	}
-	if err := r.conn.Discard(1); err != nil {
+	if err := r.conn.Discard(uint64(before)); err != nil {
 		return r.broken(err)
 	}
 	return r.event(ctx, h)
+}
+
+// observed takes a payload with what the hooks find in it.
+func (r *receiver) observed(ctx context.Context) error {
+	p := hook.Packet{}
+	for _, o := range r.s.cfg.Hooks.RelayIO {
+		head, err := r.conn.Peek(1 + p.Skip + hook.HeadSize)
+		if err != nil && err != io.EOF {
+			return r.broken(err)
+		}
+		p.Head = head[min(1+p.Skip, len(head)):]
+		if err := o.AfterRead(&r.s.link, &p); err != nil {
+			return r.malformed(err)
+		}
+	}
+	r.effect = binlog.Effect{}
+	if err := r.bare(ctx, 1+p.Skip); err != nil {
+		return err
+	}
+	if p.Restart {
+		r.conn.SetReadSequence(1)
+	}
+	q := hook.Queued{
+		At: hook.Position{File: r.file, Pos: r.pos}, Boundary: hook.Position{File: r.file, Pos: r.boundary},
+		Ended: r.effect.Ended,
+	}
+	for _, o := range r.s.cfg.Hooks.RelayIO {
+		o.AfterQueue(&r.s.link, &q)
+	}
+	return nil
 }
 
 // settle is called before a wait for the socket: it proposes what is complete,
@@ -378,8 +427,9 @@ func (r *receiver) count(h binlog.Header, eff binlog.Effect) {
 	if eff.Ended {
 		r.transactions++
 	}
-	if eff.Boundary {
+	if r.effect = eff; eff.Boundary {
 		r.run.mark()
+		r.boundary = r.pos
 	}
 }
 

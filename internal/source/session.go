@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"kingbus/internal/binlog"
+	"kingbus/internal/hook"
 	"kingbus/internal/stream"
 	"kingbus/internal/wire"
 )
@@ -20,6 +23,7 @@ type session struct {
 	cfg *Config
 
 	c        *wire.Client
+	link     hook.Link
 	progress bool // something of it went into the stream
 }
 
@@ -34,6 +38,13 @@ func (s *session) run(ctx context.Context) (err error) {
 	// From here on the socket dies with the leadership, at once.
 	stop := s.c.Conn().CloseOn(ctx)
 	defer stop()
+	if len(s.cfg.Hooks.RelayIO) > 0 {
+		end, err := s.observe()
+		defer end()
+		if err != nil {
+			return err
+		}
+	}
 	s.p.setState(StateChecking)
 	identity, err := s.identity(ctx)
 	if err != nil {
@@ -109,10 +120,19 @@ func (s *session) stream(ctx context.Context, f *facts, pl plan, link Link, resu
 	if pl.byGTID {
 		request = dumpGTID(id.ServerID, pl.at.File, pl.ask, pl.set)
 	}
+	s.link.Durable = hook.Position(resume.Source)
+	for _, o := range s.cfg.Hooks.RelayIO {
+		if err := o.BeforeRequest(ctx, &s.link); err != nil {
+			return s.explain(err, &r)
+		}
+	}
 	conn := s.c.Conn()
 	conn.SetTimeouts(readTimeout(s.cfg.Heartbeat), queryTimeout)
 	if err := s.c.Command(request); err != nil {
 		return fmt.Errorf("ask for the binlog: %w", err)
+	}
+	if len(s.cfg.Hooks.RelayIO) > 0 { // who may write from now on
+		conn.SplitSequence()
 	}
 	r.s, r.conn, r.link, r.plan = s, conn, link, pl
 	r.more = newPoller(conn.NetConn())
@@ -156,6 +176,59 @@ func (s *session) stream(ctx context.Context, f *facts, pl plan, link Link, resu
 	return s.explain(err, &r)
 }
 
+// observe tells the hooks that there is a connection, and returns what ends that.
+func (s *session) observe() (end func(), err error) {
+	ended := make(chan struct{})
+	s.link = hook.Link{
+		Source: net.JoinHostPort(s.cfg.Host, strconv.Itoa(int(s.cfg.Port))),
+		Query:  asker{s.c}.Query,
+		Open: func(ctx context.Context) (hook.Session, error) {
+			c, err := dial(ctx, s.cfg)
+			if err != nil {
+				return nil, err
+			}
+			return asker{c}, nil
+		},
+		Send: func(payload []byte) error {
+			conn := s.c.Conn()
+			conn.SetWriteSequence(0)
+			if err := conn.WritePacket(payload); err != nil {
+				return err
+			}
+			return conn.Flush()
+		},
+		Ended: ended,
+	}
+	started := 0
+	for _, o := range s.cfg.Hooks.RelayIO {
+		started++
+		if err = o.Start(&s.link); err != nil {
+			break
+		}
+	}
+	return func() {
+		_ = s.c.Close() // nobody waits for the socket any more
+		close(ended)
+		for _, o := range s.cfg.Hooks.RelayIO[:started] {
+			o.AfterReset(&s.link)
+			o.Stop(&s.link)
+		}
+	}, err
+}
+
+// asker is a connection to the source as the hooks see it.
+type asker struct{ *wire.Client }
+
+func (a asker) Query(ctx context.Context, sql string) ([][][]byte, error) {
+	res, err := a.Client.Query(ctx, sql)
+	if err != nil {
+		return nil, err
+	}
+	return res.Rows, nil
+}
+
+func (a asker) Close() error { return a.Quit() }
+
 func isProblem(err error) bool {
 	var p *Problem
 	return errors.As(err, &p)
@@ -169,7 +242,13 @@ func readTimeout(heartbeat time.Duration) time.Duration {
 // explain turns what the source or the stream refused into a Problem.
 func (s *session) explain(err error, r *receiver) error {
 	var refusal *wire.Error
+	var step interface {
+		error
+		NextStep() string
+	}
 	switch {
+	case errors.As(err, &step):
+		return &Problem{Kind: KindSemiSync, Reason: step.Error(), Action: step.NextStep()}
 	case errors.Is(err, stream.ErrDiskFull):
 		return &Problem{Kind: KindDiskFull, Reason: "no more events can be stored", Action: "free space, or shorten the retention; kingbus goes on by itself then", Err: err}
 	case isProblem(err) || !errors.As(err, &refusal):

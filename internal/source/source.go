@@ -34,6 +34,7 @@ import (
 	"sync"
 	"time"
 
+	"kingbus/internal/hook"
 	"kingbus/internal/stream"
 	"kingbus/internal/wire"
 )
@@ -75,6 +76,9 @@ type Config struct {
 	// human. Both grow from Min to Max, by half to double, and are shortened by
 	// up to a half at random.
 	Retry, Slow Backoff
+
+	// Hooks observe the connections.
+	Hooks hook.Set
 
 	// Dial, Now, After and Random replace the network, the clock and chance in
 	// tests. Random returns numbers in [0,1).

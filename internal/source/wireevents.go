@@ -74,6 +74,7 @@ func (r *receiver) rotate(ctx context.Context, h binlog.Header) error {
 	}
 	r.checksum = sum
 	r.file, r.pos, r.stage = to.Name, to.Position, stageFormat
+	r.boundary = r.pos
 	r.tracker.NewFile()
 	r.publish()
 	return nil
@@ -91,7 +92,9 @@ func (r *receiver) format(ctx context.Context, h binlog.Header) error {
 			return r.malformed(fmt.Errorf("%w: the format description at the file's beginning ends at %d, not at %d", binlog.ErrMalformed, h.LogPos, binlog.MagicSize+h.Length))
 		}
 		err := r.whole(ctx, h)
-		r.hold = r.hasPrevious
+		if r.hold = r.hasPrevious; r.hold {
+			r.boundary = binlog.MagicSize
+		}
 		return err
 	}
 	ev, err := r.wireEvent(h, binlog.ChecksumNone)
@@ -115,6 +118,7 @@ func (r *receiver) format(ctx context.Context, h binlog.Header) error {
 	}
 	if r.pos == binlog.MagicSize { // passing over
 		r.pos += uint64(h.Length)
+		r.boundary = r.pos
 	}
 	if _, err := r.tracker.Next(ev); err != nil {
 		return r.malformed(err)
@@ -136,6 +140,7 @@ func (r *receiver) passOver(h binlog.Header) error {
 		return r.broken(err)
 	}
 	r.pos += uint64(h.Length)
+	r.boundary = r.pos
 	r.publish()
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"kingbus/internal/binlog"
 	"kingbus/internal/cluster"
 	"kingbus/internal/gtid"
+	"kingbus/internal/hook"
 )
 
 const (
@@ -39,12 +40,13 @@ type Link struct {
 	unlead func() bool // stops watching the leadership
 	resume Resume
 
-	name      string // of the current file
-	file      uint32 // its number, 0 before the first one
-	pos       uint64
-	sourcePos uint64
-	checked   time.Time // when the disk's free space was last looked at
-	unchecked int       // bytes since then
+	name       string // of the current file
+	sourceName string
+	file       uint32 // its number, 0 before the first one
+	pos        uint64
+	sourcePos  uint64
+	checked    time.Time // when the disk's free space was last looked at
+	unchecked  int       // bytes since then
 
 	lostOnce sync.Once
 	lost     chan struct{}
@@ -71,7 +73,7 @@ func (s *Stream) StartLink(ctx context.Context, src Source) (*Link, error) {
 	l.resume.Executed = s.state.executed.Clone()
 	_, l.resume.Source = s.state.coordinates()
 	if f := s.state.current(); f != nil {
-		l.name, l.file = f.name, f.number
+		l.name, l.sourceName, l.file = f.name, f.sourceName, f.number
 	}
 	watched := make(chan struct{})
 	l.unlead = context.AfterFunc(lead, func() {
@@ -135,7 +137,7 @@ func (l *Link) Rotate(ctx context.Context, name string) error {
 	case err != nil:
 		return fmt.Errorf("rotate to %s: %w", name, err)
 	}
-	l.name, l.file, l.pos, l.sourcePos = name, l.file+1, binlog.MagicSize, binlog.MagicSize
+	l.name, l.sourceName, l.file, l.pos, l.sourcePos = name, name, l.file+1, binlog.MagicSize, binlog.MagicSize
 	return nil
 }
 
@@ -172,6 +174,9 @@ func (l *Link) Append(ctx context.Context, run []byte) error {
 	n := uint64(len(run) - RunHeader)
 	l.pos += n
 	l.sourcePos += n
+	for _, o := range l.s.cfg.Hooks.Storage {
+		o.AfterFlush(hook.Position{File: l.sourceName, Pos: l.sourcePos})
+	}
 	return nil
 }
 

@@ -2,8 +2,10 @@ package stream
 
 import (
 	"fmt"
+	"slices"
 
 	"kingbus/internal/cluster"
+	"kingbus/internal/hook"
 )
 
 // machine is the face that the stream shows to the cluster.
@@ -29,9 +31,23 @@ func (m machine) Restore(index uint64, encoded []byte, segments []uint64) error 
 
 func (m machine) Apply(entries []cluster.Entry) error {
 	s := m.s
+	moved, source, err := s.apply(entries)
+	if err != nil {
+		return err
+	}
+	s.tellEnds()
+	if moved {
+		for _, o := range s.cfg.Hooks.Storage {
+			o.AfterSync(source)
+		}
+	}
+	return nil
+}
+
+// apply folds entries in, and tells whether there is a new boundary, and where.
+func (s *Stream) apply(entries []cluster.Entry) (moved bool, source hook.Position, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	moved := false
 	for _, entry := range entries {
 		s.tail.add(entry)
 		if entry.Payload == nil {
@@ -39,15 +55,51 @@ func (m machine) Apply(entries []cluster.Entry) error {
 		}
 		e, err := s.state.apply(entry.Index, entry.Payload)
 		if err != nil {
-			return err
+			return false, hook.Position{}, err
 		}
 		s.applied(entry, e)
+		s.noteEnds(entry.Index, e)
 		moved = moved || e.moved
 	}
 	if moved {
 		s.notifyLocked()
 	}
-	return nil
+	_, at := s.state.coordinates()
+	return moved, hook.Position(at), nil
+}
+
+// ending is how transactions ended, for the hooks.
+type ending struct {
+	hook.Commit
+	rollback *hook.Rollback // instead
+}
+
+// noteEnds keeps what tellEnds tells, which may not be told under the lock.
+func (s *Stream) noteEnds(index uint64, e effect) {
+	if len(s.cfg.Hooks.Transaction) == 0 {
+		return
+	}
+	if e.aborted {
+		s.ends = append(s.ends, ending{rollback: &hook.Rollback{Source: hook.Position(e.began)}})
+	}
+	if e.count > 0 {
+		_, at := s.state.coordinates()
+		s.ends = append(s.ends, ending{Commit: hook.Commit{Entry: index, Count: e.count, GTIDs: slices.Clone(e.ended), Source: hook.Position(at)}})
+	}
+}
+
+func (s *Stream) tellEnds() {
+	for _, end := range s.ends {
+		for _, o := range s.cfg.Hooks.Transaction {
+			if end.rollback != nil {
+				o.AfterRollback(*end.rollback)
+			} else {
+				o.AfterCommit(end.Commit)
+			}
+		}
+	}
+	clear(s.ends)
+	s.ends = s.ends[:0]
 }
 
 // applied does what an entry means for this node beside the state.

@@ -68,6 +68,9 @@ type effect struct {
 	file     uint32      // for start
 	pos      uint64      // for start
 	ended    []gtid.GTID // transactions that the entry ended; valid until the next apply
+	count    uint64      // of them, with those that have no GTID
+	aborted  bool        // the entry dropped an open transaction
+	began    Coordinates // for aborted: of that transaction, in the source's file
 	newFile  bool
 	purgedTo uint64 // first index still needed, after a purge
 	request  uint64 // of a command
@@ -101,6 +104,8 @@ func (s *state) apply(index uint64, payload []byte) (effect, error) {
 		return effect{}, fmt.Errorf("entry %d: %w", index, err)
 	}
 	var e effect
+	_, opened := s.coordinates()
+	open := s.openFrom != 0
 	switch k {
 	case kindEvents:
 		h, events, err := parseEvents(payload)
@@ -134,6 +139,8 @@ func (s *state) apply(index uint64, payload []byte) (effect, error) {
 	}
 	if e.void {
 		s.bury(index, index)
+	} else if open && k != kindEvents && s.openFrom == 0 {
+		e.aborted, e.began = true, opened
 	}
 	return e, nil
 }
@@ -188,7 +195,7 @@ func (s *state) applyEvents(index uint64, h eventsHeader, events []byte) effect 
 		s.executed.Add(g)
 		f.added.Add(g)
 	}
-	e.ended = w.gtids
+	e.ended, e.count = w.gtids, w.count
 	for _, p := range w.previous {
 		// What a file says was there before it and the stream never had (the
 		// source's own purged set, or one that it was told) cannot be served.

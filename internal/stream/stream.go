@@ -36,6 +36,7 @@ import (
 
 	"kingbus/internal/cluster"
 	"kingbus/internal/gtid"
+	"kingbus/internal/hook"
 	"kingbus/internal/vfs"
 )
 
@@ -60,6 +61,8 @@ type Config struct {
 	DiskReserve uint64
 	// Now is the clock for retention by age; nil = time.Now.
 	Now func() time.Time
+	// Hooks are called from Open on: what a start replays is told again.
+	Hooks hook.Set
 }
 
 // Identity is what the cluster presents to the source and to replicas: the same
@@ -146,6 +149,7 @@ type Stream struct {
 	link    *Link                     // the one whose epoch is in force
 	review  *review                   // while a snapshot comes in
 	purged  []uint64                  // segments whose index files can go with them; the apply goroutine's
+	ends    []ending                  // for the hooks; the apply goroutine's
 	closed  bool
 
 	stop  context.CancelFunc

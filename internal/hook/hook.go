@@ -1,0 +1,162 @@
+// Package hook names the places of the replication path at which others may look
+// on and take part: those at which MySQL's own delegates sit (sql/replication.h,
+// sql/rpl_handler.h). Semi-synchronous replication and metrics are observers on
+// them; the path itself knows nothing of either.
+//
+//	Transaction  a transaction is in the stream for good, or is not
+//	Storage      events have been proposed; they are durable at a quorum
+//	RelayIO      the connection to the source, from login to end
+//
+// Observers are called in the order in which a Set lists them, in the goroutine of
+// the path, which waits for them: they must not block unless their method says
+// that it may. Where there are none a hook costs the look at an empty slice.
+package hook
+
+import (
+	"context"
+
+	"kingbus/internal/gtid"
+)
+
+// Set is all observers of a process. It does not change once the path runs. The
+// zero value has none.
+type Set struct {
+	Transaction []Transaction
+	Storage     []Storage
+	RelayIO     []RelayIO
+}
+
+// Position is a place in a binlog file: in whose file, the field says that has it.
+type Position struct {
+	File string
+	Pos  uint64 // behind an event
+}
+
+// Transaction observes how transactions end, on every node, in the apply goroutine.
+type Transaction interface {
+	// AfterCommit: transactions are in the stream, and can be read.
+	AfterCommit(Commit)
+	// AfterRollback: what was received of a transaction is dropped.
+	AfterRollback(Rollback)
+}
+
+// Commit is the transactions that one entry of the log has ended.
+type Commit struct {
+	Entry uint64 // index in the log
+	Count uint64
+	// GTIDs of those that have one. The slice is valid until the call returns.
+	GTIDs []gtid.GTID
+	// Source is where the source's binlog stands behind them.
+	Source Position
+}
+
+// Rollback is a transaction that will not be completed: its source or its leader
+// died in the middle.
+type Rollback struct {
+	// Source is where it began, in the source's binlog.
+	Source Position
+}
+
+// Storage observes how far the log is.
+type Storage interface {
+	// AfterFlush: the leader's log has taken events up to a place in the source's
+	// binlog; they may still be lost with the leader. Called on the leader only, by
+	// the goroutine that receives.
+	AfterFlush(source Position)
+	// AfterSync: everything up to the boundary at a place in the source's binlog is on
+	// stable storage at a quorum, and applied on this node. Called on every node, in
+	// the apply goroutine.
+	AfterSync(source Position)
+}
+
+// RelayIO observes one connection to the source after another. Calls for one
+// connection come from the goroutine that receives; an error ends the connection.
+type RelayIO interface {
+	// Start: the connection is logged in.
+	Start(*Link) error
+	// BeforeRequest is called just before the binlog is asked for. It may wait, with
+	// the link's Query.
+	BeforeRequest(context.Context, *Link) error
+	// AfterRead: a packet with an event begins.
+	AfterRead(*Link, *Packet) error
+	// AfterQueue: the event of the last packet was taken in whole. Whether it is
+	// stored, Storage tells.
+	AfterQueue(*Link, *Queued)
+	// AfterReset: what was taken in behind the last durable boundary counts for nothing;
+	// it will come once more, over another connection.
+	AfterReset(*Link)
+	// Stop: the connection has ended, whatever the others said to Start. It may wait
+	// for what the observer has begun, which Ended tells.
+	Stop(*Link)
+}
+
+// Link is a connection to the source.
+type Link struct {
+	Source string // host:port
+	// Query runs a statement and returns its rows, NULL as nil. Only in BeforeRequest.
+	Query func(ctx context.Context, sql string) ([][][]byte, error)
+	// Open makes another connection to the source, for questions while the binlog comes.
+	Open func(ctx context.Context) (Session, error)
+	// Send sends a packet with number 0 to the source. Behind BeforeRequest, by one
+	// goroutine at a time, any one.
+	Send func(payload []byte) error
+	// Durable is the source's position up to which everything was durable when the
+	// connection began.
+	Durable Position
+	// Ended is closed when the connection ends.
+	Ended <-chan struct{}
+}
+
+// Session is a connection to the source for questions. It belongs to one goroutine.
+type Session interface {
+	// Query is like that of Link. An error but the server's own ends the session.
+	Query(ctx context.Context, sql string) ([][][]byte, error)
+	Close() error
+}
+
+// HeadSize is how many bytes of a packet AfterRead sees, if there are so many.
+const HeadSize = 8
+
+// Packet is one that holds an event.
+type Packet struct {
+	// Head is how it begins, behind the status byte, up to HeadSize bytes. It is valid
+	// until AfterRead returns.
+	Head []byte
+	// Skip is how many bytes at its beginning are no part of the event; an observer
+	// adds to it what it has understood. The next one's Head is without them.
+	Skip int
+	// Restart: the source counts its packets anew, from 1, behind this one.
+	Restart bool
+}
+
+// Queued is an event that was taken in.
+type Queued struct {
+	// At is the source's position behind the event.
+	At Position
+	// Boundary is the last place, at or before At, up to which the stream can store
+	// what has come, although nothing more comes.
+	Boundary Position
+	// Ended: the event ends a transaction.
+	Ended bool
+}
+
+// NoTransaction, NoStorage and NoRelayIO observe nothing, and are there to be
+// embedded.
+type (
+	NoTransaction struct{}
+	NoStorage     struct{}
+	NoRelayIO     struct{}
+)
+
+func (NoTransaction) AfterCommit(Commit)     {}
+func (NoTransaction) AfterRollback(Rollback) {}
+
+func (NoStorage) AfterFlush(Position) {}
+func (NoStorage) AfterSync(Position)  {}
+
+func (NoRelayIO) Start(*Link) error                          { return nil }
+func (NoRelayIO) BeforeRequest(context.Context, *Link) error { return nil }
+func (NoRelayIO) AfterRead(*Link, *Packet) error             { return nil }
+func (NoRelayIO) AfterQueue(*Link, *Queued)                  {}
+func (NoRelayIO) AfterReset(*Link)                           {}
+func (NoRelayIO) Stop(*Link)                                 {}

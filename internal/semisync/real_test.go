@@ -1,0 +1,259 @@
+package semisync
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"kingbus/internal/cluster"
+	"kingbus/internal/hook"
+	"kingbus/internal/mysqltest"
+	"kingbus/internal/source"
+	"kingbus/internal/stream"
+	"kingbus/internal/vfs"
+	"kingbus/internal/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a test waits for something that has to happen.
+const patience = 60 * time.Second
+
+// rig is a real source and a kingbus of one node that follows it.
+type rig struct {
+	t       *testing.T
+	src     *mysqltest.Instance
+	replica *Replica
+	stop    func()
+	st      *stream.Stream
+}
+
+// install gives a source semi-sync, which ~ stands for in statements.
+const install = "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'"
+
+func newRig(t *testing.T, mode Mode, pause func()) *rig {
+	t.Helper()
+	r := &rig{t: t, src: mysqltest.Start(t, mysqltest.Options{Args: []string{"--sync-binlog=1"}})}
+	if err := r.src.CreateUser(t.Context(), mysqltest.User{Name: "repl", Password: "p", Grants: "REPLICATION SLAVE, REPLICATION CLIENT"}); err != nil {
+		t.Fatal(err)
+	}
+	r.replica = NewReplica(mode, slog.New(slog.DiscardHandler))
+	hooks := hook.Set{Storage: []hook.Storage{r.replica}, RelayIO: []hook.RelayIO{r.replica}}
+	st, err := stream.Open(stream.Config{FS: vfs.NewMem(1), Dir: "/kingbus", Hooks: hooks, Pause: pause, Peering: cluster.Peering{Heartbeat: 10 * time.Millisecond}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.st = st
+	t.Cleanup(func() {
+		if err := st.Close(); err != nil {
+			t.Errorf("close the stream: %v", err)
+		}
+	})
+	r.follow(hooks)
+	return r
+}
+
+// follow runs a link until stop, or the test's end.
+func (r *rig) follow(hooks hook.Set) {
+	r.t.Helper()
+	p, err := source.New(source.Config{
+		Stream: source.Adapt(r.st), Host: "127.0.0.1", Port: uint16(r.src.Port), User: "repl", Hooks: hooks,
+		Password: func() ([]byte, error) { return []byte("p"), nil }, TLSMode: wire.TLSPreferred, GetServerPublicKey: true,
+		Heartbeat: 500 * time.Millisecond, Retry: source.Backoff{Min: 5 * time.Millisecond, Max: 50 * time.Millisecond}, Slow: source.Backoff{Min: 20 * time.Millisecond, Max: 100 * time.Millisecond},
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = p.Run(ctx) }()
+	r.stop = sync.OnceFunc(func() { cancel(); <-done })
+	r.t.Cleanup(r.stop)
+}
+
+func (r *rig) exec(sql string) {
+	r.t.Helper()
+	if err := r.src.Exec(r.t.Context(), strings.ReplaceAll(sql, "~", "rpl_semi_sync_source_")); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// count returns a status variable of the source.
+func (r *rig) count(name string) string {
+	r.t.Helper()
+	rows, err := r.src.Query(r.t.Context(), "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_source_"+name+"'")
+	if err != nil || len(rows) != 1 {
+		r.t.Fatalf("%s: %v, %v", name, rows, err)
+	}
+	return rows[0][1]
+}
+
+func (r *rig) await(what string, ok func() bool) {
+	r.t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for late := time.After(patience); !ok(); {
+		select {
+		case <-tick.C:
+		case <-late:
+			r.t.Fatalf("waited in vain: %s; %+v", what, r.replica.Status())
+		}
+	}
+}
+
+// TestRealSource: a source that waits for ever for its semi-sync replica gets its
+// answers from kingbus, for everything that a binlog has, over restarts of either;
+// and what it was answered is in the stream.
+func TestRealSource(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, ModeAuto, nil)
+	r.await("the link is up without semi-sync", func() bool { return r.replica.Status().State == StateOff && r.st.Status().End.File != "" })
+	if r.replica.Status().Offered {
+		t.Error("semi-sync is offered, but there is no plugin")
+	}
+	r.exec(install)
+	r.exec("SET GLOBAL ~enabled = 1; SET GLOBAL ~timeout = 4294967295000")
+	hooks := hook.Set{Storage: []hook.Storage{r.replica}, RelayIO: []hook.RelayIO{r.replica}}
+	r.stop()
+	r.follow(hooks)
+	r.await("a semi-sync replica", func() bool { return r.count("clients") == "1" })
+	r.exec("CREATE DATABASE d; CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, b LONGBLOB) ENGINE=InnoDB; CREATE TABLE d.m (a INT) ENGINE=MyISAM")
+	for i := range 20 {
+		r.exec(fmt.Sprintf("INSERT INTO d.t (b) VALUES ('%d'); INSERT INTO d.m VALUES (%d)", i, i))
+	}
+	r.exec("INSERT INTO d.t (b) VALUES (REPEAT('x', 300000)); FLUSH LOGS; INSERT INTO d.t (b) VALUES ('behind'); ALTER TABLE d.t ADD c INT; XA START 'x'; INSERT INTO d.t (b) VALUES ('xa'); XA END 'x'; XA PREPARE 'x'; XA COMMIT 'x'; FLUSH LOGS")
+	r.concurrently(8, 25)
+	if yes, no := r.count("yes_tx"), r.count("no_tx"); no != "0" || yes == "0" {
+		t.Errorf("yes_tx %s, no_tx %s", yes, no)
+	}
+	if r.count("status") != "ON" {
+		t.Error("the source has fallen back")
+	}
+	st := r.replica.Status()
+	if st.State != StateWaiting || !st.Offered || !st.Enabled || st.FellBack != 0 || st.Acknowledged == 0 {
+		t.Errorf("status: %+v", st)
+	}
+	// All that the source was answered is in the stream, which nobody waited for.
+	rows, err := r.src.Query(t.Context(), "SHOW BINARY LOG STATUS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if end := r.st.Status().End; end.File != rows[0][0] || fmt.Sprint(end.Pos) != rows[0][1] {
+		t.Errorf("the stream ends at %v, the source at %v", end, rows[0])
+	}
+
+	// A new connection goes on, and so does a restarted source.
+	r.stop()
+	committed := make(chan error, 1)
+	go func() { committed <- r.src.Exec(context.Background(), "INSERT INTO d.t (b) VALUES ('waits')") }()
+	r.await("a commit waits", func() bool { return r.count("wait_sessions") == "1" })
+	select {
+	case err := <-committed:
+		t.Errorf("a commit was confirmed while kingbus was away: %v", err)
+	default:
+	}
+	r.follow(hooks)
+	if err := <-committed; err != nil {
+		t.Error(err)
+	}
+	if err := r.src.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.exec("SET GLOBAL ~enabled = 1; SET GLOBAL ~timeout = 4294967295000")
+	r.await("a semi-sync replica again", func() bool { return r.count("clients") == "1" })
+	r.concurrently(4, 10)
+	if no := r.count("no_tx"); no != "0" {
+		t.Errorf("no_tx is %s after a restart", no)
+	}
+}
+
+// concurrently has writers commit, each waiting for its own.
+func (r *rig) concurrently(writers, each int) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for range writers {
+		wg.Go(func() {
+			s, err := r.src.Session(r.t.Context())
+			if err != nil {
+				r.t.Error(err)
+				return
+			}
+			defer s.Close()
+			for i := range each {
+				if err := s.Exec(r.t.Context(), fmt.Sprintf("INSERT INTO d.t (b) VALUES ('%d')", i)); err != nil {
+					r.t.Error(err)
+					return
+				}
+			}
+		})
+	}
+}
+
+// TestFallBack: a source that does not get its answer in time falls back, is told so
+// by no one, and waits again when kingbus has caught up.
+func TestFallBack(t *testing.T) {
+	t.Parallel()
+	var disk sync.RWMutex // locked: the disk hangs
+	r := newRig(t, ModeAuto, func() { disk.RLock(); defer disk.RUnlock() })
+	r.stop()
+	r.exec(install)
+	r.exec("SET GLOBAL ~enabled = 1; SET GLOBAL ~timeout = 300")
+	r.follow(hook.Set{Storage: []hook.Storage{r.replica}, RelayIO: []hook.RelayIO{r.replica}})
+	r.await("a semi-sync replica", func() bool { return r.count("clients") == "1" })
+	r.exec("CREATE DATABASE d; CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, b LONGBLOB) ENGINE=InnoDB")
+	r.await("the source waits", func() bool { return r.replica.Status().State == StateWaiting })
+	asked := r.replica.Status().Acknowledged
+	disk.Lock()
+	for i := range 5 {
+		r.exec(fmt.Sprintf("INSERT INTO d.t (b) VALUES ('%d')", i))
+	}
+	if got := r.count("status"); got != "OFF" {
+		t.Errorf("the source's status is %s while the disk hangs", got)
+	}
+	r.await("it is seen that the source has fallen back", func() bool { return r.replica.Status().State == StateAsync })
+	if got := r.replica.Status().Acknowledged; got != asked {
+		t.Errorf("%d answers were given while nothing reached the disk", got-asked)
+	}
+	disk.Unlock()
+	r.await("the source waits again", func() bool { return r.count("status") == "ON" })
+	r.exec("INSERT INTO d.t (b) VALUES ('again')")
+	r.await("it is seen that the source waits", func() bool { return r.replica.Status().State == StateWaiting })
+	if got := r.replica.Status().FellBack; got != 1 {
+		t.Errorf("it fell back %d times", got)
+	}
+}
+
+// TestModes: off announces nothing; on refuses a source without semi-sync.
+func TestModes(t *testing.T) {
+	r := newRig(t, ModeOff, nil)
+	r.exec(install)
+	r.exec("SET GLOBAL ~enabled = 1; SET GLOBAL ~timeout = 100")
+	r.await("the link is up", func() bool { return r.st.Status().End.File != "" })
+	if got := r.count("clients"); got != "0" {
+		t.Errorf("mode off: the source has %s semi-sync clients", got)
+	}
+	r.stop()
+	r.exec("UNINSTALL PLUGIN rpl_semi_sync_source")
+	r.replica.mode = ModeOn
+	p, err := source.New(source.Config{
+		Stream: source.Adapt(r.st), Host: "127.0.0.1", Port: uint16(r.src.Port), User: "repl", Hooks: hook.Set{RelayIO: []hook.RelayIO{r.replica}},
+		Password: func() ([]byte, error) { return []byte("p"), nil }, TLSMode: wire.TLSPreferred, GetServerPublicKey: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = p.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	r.await("it is a problem", func() bool { return p.Status().Problem != nil })
+	if p := p.Status().Problem; p.Kind != source.KindSemiSync || !strings.Contains(p.Action, "INSTALL PLUGIN") {
+		t.Errorf("mode on: %v", p)
+	}
+}

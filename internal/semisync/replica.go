@@ -1,0 +1,396 @@
+package semisync
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"kingbus/internal/hook"
+	"kingbus/internal/wire"
+)
+
+// Mode says whether kingbus is a semi-sync replica of its source.
+type Mode string
+
+// The modes.
+const (
+	// ModeAuto: if the source offers it.
+	ModeAuto Mode = "auto"
+	// ModeOn: always; a source that does not offer it is not followed.
+	ModeOn Mode = "on"
+	// ModeOff: never.
+	ModeOff Mode = "off"
+)
+
+// ParseMode reads a mode.
+func ParseMode(s string) (Mode, error) {
+	switch m := Mode(s); m {
+	case ModeAuto, ModeOn, ModeOff:
+		return m, nil
+	}
+	return "", fmt.Errorf("semi-sync is auto, on or off, not %q", s)
+}
+
+// The packets (plugin/semisync/semisync.h).
+const (
+	magic       = 0xef // the first byte of both the header and the answer
+	headerSize  = 2    // u8 magic, u8 flag
+	flagAsk     = 1 << 0
+	maxFileName = 511 // bytes; a source takes no longer one (FN_REFLEN)
+)
+
+// Replica is kingbus's part towards its source: an observer of hook.RelayIO and
+// hook.Storage. It is safe for concurrent use.
+type Replica struct {
+	hook.NoRelayIO
+	hook.NoStorage
+	mode Mode
+	log  *slog.Logger
+	now  func() time.Time
+
+	mu     sync.Mutex
+	link   *answers // of the present connection; nil: none, or nothing was negotiated
+	status Status
+}
+
+// Status is what operators see of it.
+type Status struct {
+	Mode Mode `json:"mode"`
+	// Offered tells that the source has semi-sync, Enabled that it is switched on
+	// there, both as of the last connection.
+	Offered bool  `json:"offered"`
+	Enabled bool  `json:"enabled"`
+	State   State `json:"state"`
+	// Since is when State was first seen. FellBack is how often the source has fallen
+	// back while this node followed it, by the source's own count.
+	Since    time.Time `json:"since,omitzero"`
+	FellBack uint64    `json:"fell_back"`
+	// Asked and Acknowledged count events, and answers, each of which may be for many.
+	Asked        uint64 `json:"asked"`
+	Acknowledged uint64 `json:"acknowledged"`
+	// Last is the last answer.
+	Last   hook.Position `json:"-"`
+	LastAt time.Time     `json:"last_at,omitzero"`
+}
+
+// State is what the source makes of semi-sync, by its own word.
+type State string
+
+// The states.
+const (
+	// StateOff: nothing was negotiated.
+	StateOff State = "off"
+	// StateUnknown: it was, and the source was not asked yet.
+	StateUnknown State = "not known yet"
+	// StateWaiting: commits at the source wait for kingbus.
+	StateWaiting State = "the source waits for kingbus"
+	// StateAsync: the source has fallen back, and waits again once kingbus has caught
+	// up.
+	StateAsync State = "the source has fallen back to asynchronous replication"
+	// StateDisabled: semi-sync is switched off at the source.
+	StateDisabled State = "semi-sync is disabled at the source"
+)
+
+// answers is the state of one connection.
+type answers struct {
+	*hook.Link
+	name  string // "source" or "master", in the names of the source's variables
+	acks  *acks
+	asks  bool          // the packet that is being taken asked
+	wake  chan struct{} // something may be due
+	group sync.WaitGroup
+}
+
+// NewReplica returns an observer.
+func NewReplica(mode Mode, log *slog.Logger) *Replica {
+	return &Replica{mode: mode, log: log, now: time.Now, status: Status{Mode: mode, State: StateOff}}
+}
+
+// Status returns a snapshot.
+func (r *Replica) Status() Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.status
+}
+
+// NotOffered is the error of a link that has to be semi-sync with a source that is
+// not.
+type NotOffered struct{ Source string }
+
+func (e *NotOffered) Error() string {
+	return "the source " + e.Source + " has no semi-synchronous replication, and --semi-sync=on"
+}
+
+// NextStep says what an operator can do.
+func (e *NotOffered) NextStep() string {
+	return "on the source: INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so' (before 8.0.26: rpl_semi_sync_master, semisync_master.so), or use --semi-sync=auto"
+}
+
+// BeforeRequest implements hook.RelayIO: it looks whether the source has semi-sync
+// and, if so, announces a semi-sync replica. The source asks then from the first
+// event on, in its own time.
+func (r *Replica) BeforeRequest(ctx context.Context, l *hook.Link) error {
+	if r.mode == ModeOff {
+		return nil
+	}
+	name, value, offered, err := probe(ctx, l)
+	if err != nil {
+		return fmt.Errorf("ask for semi-synchronous replication: %w", err)
+	}
+	r.mu.Lock()
+	r.status.Offered, r.status.Enabled = offered, value == "1" || value == "ON"
+	r.mu.Unlock()
+	if !offered {
+		if r.mode == ModeOn {
+			return &NotOffered{l.Source}
+		}
+		return nil
+	}
+	// 9.7 looks at the new name only, sources before 8.0.26 at the old one only.
+	if _, err := l.Query(ctx, "SET @rpl_semi_sync_replica = 1, @rpl_semi_sync_slave = 1"); err != nil {
+		return fmt.Errorf("announce a semi-synchronous replica: %w", err)
+	}
+	a := &answers{Link: l, name: name, acks: newAcks(l.Durable), wake: make(chan struct{}, 1)}
+	r.mu.Lock()
+	r.link = a
+	r.changeLocked(StateUnknown)
+	r.mu.Unlock()
+	a.group.Go(func() { r.answer(a) })
+	a.group.Go(func() { r.watch(a) })
+	return nil
+}
+
+// probe asks for the variable that says that a source can do it, under both names.
+// Its value does not matter: it may be switched on at any time.
+func probe(ctx context.Context, l *hook.Link) (name, value string, offered bool, err error) {
+	for _, name = range []string{"source", "master"} {
+		rows, err := l.Query(ctx, "SELECT @@global.rpl_semi_sync_"+name+"_enabled")
+		if wire.IsCode(err, wire.ErUnknownSystemVariable) {
+			continue
+		}
+		if err != nil {
+			return "", "", false, err
+		}
+		if len(rows) > 0 && len(rows[0]) > 0 {
+			return name, string(rows[0][0]), true, nil
+		}
+	}
+	return "", "", false, nil
+}
+
+// AfterRead implements hook.RelayIO: it takes the header off.
+func (r *Replica) AfterRead(_ *hook.Link, p *hook.Packet) error {
+	a := r.current()
+	if a == nil {
+		return nil
+	}
+	if len(p.Head) < headerSize || p.Head[0] != magic {
+		return errors.New("semi-sync was negotiated, but a packet has no semi-sync header")
+	}
+	p.Skip += headerSize
+	a.asks = p.Head[1]&flagAsk != 0
+	p.Restart = p.Restart || a.asks
+	return nil
+}
+
+// current returns the state of the connection, which the goroutine that receives
+// may use without the lock as far as it alone does.
+func (r *Replica) current() *answers {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.link
+}
+
+// AfterQueue implements hook.RelayIO.
+func (r *Replica) AfterQueue(_ *hook.Link, q *hook.Queued) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.link
+	if a == nil {
+		return
+	}
+	a.acks.entered(q.At.File)
+	if !a.asks {
+		return
+	}
+	r.status.Asked++
+	a.acks.asked(q.At, q.Boundary)
+	a.notify()
+}
+
+// AfterSync implements hook.Storage.
+func (r *Replica) AfterSync(source hook.Position) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.link != nil {
+		r.link.acks.reached(source)
+		r.link.notify()
+	}
+}
+
+func (a *answers) notify() {
+	if len(a.acks.waiting) == 0 || !a.acks.holds(a.acks.waiting[0]) {
+		return
+	}
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Stop implements hook.RelayIO. It waits for the goroutines of the connection.
+func (r *Replica) Stop(*hook.Link) {
+	r.mu.Lock()
+	a := r.link
+	r.link = nil
+	if a != nil {
+		r.changeLocked(StateOff)
+	}
+	r.mu.Unlock()
+	if a != nil {
+		a.group.Wait()
+	}
+}
+
+// changeLocked notes a state of the source.
+func (r *Replica) changeLocked(s State) {
+	st := &r.status
+	if st.State == s {
+		return
+	}
+	st.State, st.Since = s, r.now()
+	switch s {
+	case StateAsync:
+		r.log.Warn("the source has fallen back to asynchronous replication: its commits do not wait for kingbus any more")
+	case StateWaiting:
+		r.log.Info("the source waits for kingbus before it confirms commits (semi-synchronous replication)")
+	default:
+		r.log.Debug("semi-synchronous replication", "state", s)
+	}
+}
+
+// answer sends what is due until the connection ends.
+func (r *Replica) answer(a *answers) {
+	var packet []byte
+	for {
+		select {
+		case <-a.Ended:
+			return
+		case <-a.wake:
+		}
+		r.mu.Lock()
+		at, ok := a.acks.due()
+		r.mu.Unlock()
+		if !ok {
+			continue
+		}
+		// u8 magic, u64 position, the file's name to the end of the packet.
+		packet = append(packet[:0], magic)
+		packet = binary.LittleEndian.AppendUint64(packet, at.Pos)
+		packet = append(packet, at.File[:min(len(at.File), maxFileName)]...)
+		if err := a.Send(packet); err != nil {
+			return // the one who reads finds out, too
+		}
+		r.mu.Lock()
+		r.status.Acknowledged++
+		r.status.Last, r.status.LastAt = at, r.now()
+		r.mu.Unlock()
+	}
+}
+
+// watchEvery is how often the source is asked whether it waits. The events that ask
+// do not tell: one that has fallen back asks at the end of its newest transaction,
+// too.
+const watchEvery = 2 * time.Second
+
+// watch asks the source how it is doing, over a connection of its own.
+func (r *Replica) watch(a *answers) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	a.group.Go(func() {
+		<-a.Ended
+		cancel()
+	})
+	var session hook.Session
+	defer func() {
+		if session != nil {
+			_ = session.Close()
+		}
+	}()
+	times := uint64(0) // the source's count of falling back
+	for first := true; ; first = false {
+		if !first {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(watchEvery):
+			}
+		}
+		var err error
+		if session == nil {
+			session, err = a.Open(ctx)
+		}
+		var s State
+		var fell uint64
+		if err == nil {
+			s, fell, err = askState(ctx, session, a.name)
+		}
+		if err != nil {
+			if ctx.Err() == nil {
+				r.log.Debug("could not ask the source for the state of semi-synchronous replication", "error", err)
+			}
+			if session != nil {
+				_ = session.Close()
+				session = nil
+			}
+			continue
+		}
+		r.mu.Lock()
+		if r.link == a {
+			r.status.Enabled = s != StateDisabled
+			r.changeLocked(s)
+			if !first && fell > times {
+				r.status.FellBack += fell - times
+			}
+		}
+		r.mu.Unlock()
+		times = fell
+	}
+}
+
+// askState asks whether the source waits for its replicas, and how often it has
+// stopped to since it was started.
+func askState(ctx context.Context, s hook.Session, name string) (State, uint64, error) {
+	prefix := "rpl_semi_sync_" + name + "_"
+	enabled, err := s.Query(ctx, "SELECT @@global."+prefix+"enabled")
+	if err != nil {
+		return "", 0, err
+	}
+	rows, err := s.Query(ctx, "SHOW GLOBAL STATUS WHERE Variable_name IN ('"+prefix+"status', '"+prefix+"no_times')")
+	if err != nil {
+		return "", 0, err
+	}
+	state := StateDisabled
+	var times uint64
+	on := len(enabled) > 0 && len(enabled[0]) > 0 && (string(enabled[0][0]) == "1" || string(enabled[0][0]) == "ON")
+	for _, row := range rows {
+		if len(row) < 2 {
+			continue
+		}
+		switch name, value := strings.ToLower(string(row[0])), string(row[1]); {
+		case name == prefix+"no_times":
+			times, _ = strconv.ParseUint(value, 10, 64) // what is no number says nothing
+		case on && value == "ON":
+			state = StateWaiting
+		case on:
+			state = StateAsync
+		}
+	}
+	return state, times, nil
+}
