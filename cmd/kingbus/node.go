@@ -16,8 +16,10 @@ import (
 
 	"kingbus/internal/admin"
 	"kingbus/internal/config"
+	"kingbus/internal/hook"
 	"kingbus/internal/keys"
 	"kingbus/internal/peer"
+	"kingbus/internal/semisync"
 	"kingbus/internal/server"
 	"kingbus/internal/source"
 	"kingbus/internal/stream"
@@ -58,6 +60,8 @@ type node struct {
 	web    net.Listener
 	server *server.Server
 	source *source.Puller // nil without a source
+	semi   *semisync.Replica
+	hooks  hook.Set
 	admin  *admin.Server
 
 	broken chan error // a part ended that should not
@@ -73,6 +77,8 @@ type stage struct {
 // newNode checks all that can be checked without touching anything.
 func newNode(cfg *config.Config, log *slog.Logger) (*node, error) {
 	n := &node{cfg: cfg, log: log, started: time.Now(), broken: make(chan error, 8)}
+	n.semi = semisync.NewReplica(cfg.Source.SemiSync, log.With("part", "semi-sync"))
+	n.semi.Observe(&n.hooks)
 	var err error
 	if n.start0, err = source.ParseStart(cfg.Source.Start); err != nil {
 		return nil, withCode(exitUsage, err)
@@ -121,7 +127,7 @@ func (n *node) openStream(ctx context.Context) error {
 	s, err := stream.Open(stream.Config{
 		Dir: n.cfg.DataDir, Log: n.log, Peering: peering, Interrupt: ctx.Done(),
 		Retention:   stream.Retention{Bytes: n.cfg.Retain.Size, Age: n.cfg.Retain.Age, Force: n.cfg.Retain.Force},
-		DiskReserve: n.cfg.DiskReserve,
+		DiskReserve: n.cfg.DiskReserve, Hooks: n.hooks,
 	})
 	if errors.Is(err, vfs.ErrLocked) {
 		return fmt.Errorf("another kingbus runs on the data folder %s: stop that one first, or give this one a folder of its own with --data-dir", n.cfg.DataDir)
@@ -246,7 +252,7 @@ func (n *node) startSource(context.Context) error {
 		// read the password. So only where that is not to be feared, or where
 		// TLS was given up by choice.
 		GetServerPublicKey: src.TLS == wire.TLSDisabled || isLoopback(src.Host),
-		Start:              n.start0, Heartbeat: src.Heartbeat,
+		Start:              n.start0, Heartbeat: src.Heartbeat, Hooks: n.hooks,
 		ReportHost: hostname[:min(len(hostname), 60)], ReportPort: uint16(reportPort),
 	})
 	if err != nil {

@@ -103,7 +103,7 @@ func notReady(c admin.Cluster) string {
 func (n *node) sourceStatus(st stream.Status, group admin.Cluster) admin.Source {
 	out := admin.Source{
 		State: admin.SourceNone, Coordinates: st.SourceEnd,
-		ServerID: st.Source.ServerID, ServerUUID: st.Source.UUID, Version: st.Source.Version,
+		ServerID: st.Source.ServerID, ServerUUID: st.Source.UUID, Version: st.Source.Version, SemiSync: n.semi.Status(),
 	}
 	if n.source == nil {
 		return out

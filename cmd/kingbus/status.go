@@ -12,6 +12,7 @@ import (
 
 	"kingbus/internal/admin"
 	"kingbus/internal/gtid"
+	"kingbus/internal/semisync"
 	"kingbus/internal/source"
 )
 
@@ -131,6 +132,21 @@ func writeStatus(out io.Writer, st admin.Status) error {
 	return w.Flush()
 }
 
+// semiSyncText says how commits at the source depend on kingbus.
+func semiSyncText(now time.Time, s semisync.Status) string {
+	switch {
+	case s.Mode == semisync.ModeOff:
+		return "off, as configured"
+	case s.State == semisync.StateOff:
+		return "not offered by the source"
+	}
+	text := fmt.Sprintf("%s, since %s; %d acknowledgements", s.State, ago(now, s.Since), s.Acknowledged)
+	if s.FellBack > 0 {
+		text += fmt.Sprintf("; it fell back %d times", s.FellBack)
+	}
+	return text
+}
+
 func printSource(row func(name, format string, args ...any), st admin.Status) {
 	s := st.Source
 	if s.Address == "" {
@@ -151,6 +167,9 @@ func printSource(row func(name, format string, args ...any), st admin.Status) {
 			secure = s.TLS
 		}
 		row("  TLS", "%s", printable(secure))
+	}
+	if s.Connected {
+		row("  semi-sync", "%s", semiSyncText(st.Now, s.SemiSync))
 	}
 	if s.Coordinates.File != "" {
 		row("  committed", "up to %s of the source", s.Coordinates)

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"kingbus/internal/semisync"
 )
 
 // collector makes metrics of one Status per scrape, so that what belongs
@@ -70,6 +72,10 @@ func newCollector(s *Server) *collector {
 	gauge("source_last_event_timestamp_seconds", "When the newest event received was made, by the source's clock; 0 if there is none.", func(s *Status) float64 { return unix(s.Source.LastEvent) })
 	gauge("source_last_heard_timestamp_seconds", "When the source last sent anything, heartbeats too; 0 if never.", func(s *Status) float64 { return unix(s.Source.LastHeard) })
 	counter("source_connects_total", "Connections to the source.", func(s *Status) float64 { return float64(s.Source.Connects) })
+	gauge("source_semi_sync_waiting", "1 if commits at the source wait for kingbus (semi-synchronous replication).", func(s *Status) float64 { return truth(s.Source.SemiSync.State == semisync.StateWaiting) })
+	counter("source_semi_sync_asked_total", "Events of the source that asked to be acknowledged.", func(s *Status) float64 { return float64(s.Source.SemiSync.Asked) })
+	counter("source_semi_sync_acknowledged_total", "Acknowledgements sent to the source, each of which may be for many events.", func(s *Status) float64 { return float64(s.Source.SemiSync.Acknowledged) })
+	counter("source_semi_sync_fallbacks_total", "How often the source has fallen back to asynchronous replication while this node followed it.", func(s *Status) float64 { return float64(s.Source.SemiSync.FellBack) })
 	counter("source_events_total", "Events received from the source.", func(s *Status) float64 { return float64(s.Source.Events) })
 	counter("source_bytes_total", "Bytes of events received from the source.", func(s *Status) float64 { return float64(s.Source.Bytes) })
 

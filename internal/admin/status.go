@@ -32,6 +32,7 @@ import (
 	"time"
 
 	"kingbus/internal/gtid"
+	"kingbus/internal/semisync"
 	"kingbus/internal/server"
 	"kingbus/internal/stream"
 )
@@ -94,6 +95,8 @@ type Source struct {
 	Error    string    `json:"error,omitempty"`
 	ErrorAt  time.Time `json:"error_at,omitzero"`
 	NextStep string    `json:"next_step,omitempty"`
+	// SemiSync is kingbus's part as a semi-synchronous replica.
+	SemiSync semisync.Status `json:"semi_sync"`
 	// TLS is the protocol version of the connection; "" is a connection in clear,
 	// or none.
 	TLS string `json:"tls,omitempty"`

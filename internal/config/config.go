@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"time"
 
+	"kingbus/internal/semisync"
 	"kingbus/internal/wire"
 )
 
@@ -53,6 +54,7 @@ type Source struct {
 	// Start is where an empty stream begins, as source.ParseStart reads it.
 	Start     string
 	Heartbeat time.Duration
+	SemiSync  semisync.Mode
 }
 
 // Addr returns host:port, "" without a source. It never holds a password.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"kingbus/internal/semisync"
 	"kingbus/internal/wire"
 )
 
@@ -86,6 +87,11 @@ func Settings() []Setting {
 			}},
 		{Key: "source-heartbeat", Value: "DURATION", Default: "5s", Help: "how long the source may be silent before it has to send a heartbeat; after four times that the connection is renewed",
 			set: duration(func(c *Config) *time.Duration { return &c.Source.Heartbeat }, time.Millisecond*100, time.Hour)},
+		{Key: "semi-sync", Value: "MODE", Default: "auto", Help: "whether to acknowledge to the source what a quorum of nodes has on stable storage (semi-synchronous replication): auto (if the source offers it), on (a source without it is not followed) or off",
+			set: func(c *Config, v setValue) (err error) {
+				c.Source.SemiSync, err = semisync.ParseMode(v.text)
+				return err
+			}},
 		{Key: "start", Value: "WHERE", Default: "oldest", Help: "where an empty data folder begins: oldest, current, the name of a binlog file, or gtid:SET (behind these transactions); one that has begun goes on where it was",
 			set: text(func(c *Config) *string { return &c.Source.Start })},
 

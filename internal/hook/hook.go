@@ -28,8 +28,8 @@ type Set struct {
 
 // Position is a place in a binlog file: in whose file, the field says that has it.
 type Position struct {
-	File string
-	Pos  uint64 // behind an event
+	File string `json:"file"`
+	Pos  uint64 `json:"pos"` // behind an event
 }
 
 // Transaction observes how transactions end, on every node, in the apply goroutine.

@@ -118,7 +118,7 @@ func TestRealSource(t *testing.T) {
 		t.Error("semi-sync is offered, but there is no plugin")
 	}
 	r.exec(install)
-	r.exec("SET GLOBAL ~enabled = 1; SET GLOBAL ~timeout = 4294967295000")
+	r.exec("SET GLOBAL ~enabled = 1; SET GLOBAL ~timeout = 4294967295")
 	hooks := hook.Set{Storage: []hook.Storage{r.replica}, RelayIO: []hook.RelayIO{r.replica}}
 	r.stop()
 	r.follow(hooks)
@@ -165,7 +165,7 @@ func TestRealSource(t *testing.T) {
 	if err := r.src.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	r.exec("SET GLOBAL ~enabled = 1; SET GLOBAL ~timeout = 4294967295000")
+	r.exec("SET GLOBAL ~enabled = 1; SET GLOBAL ~timeout = 4294967295")
 	r.await("a semi-sync replica again", func() bool { return r.count("clients") == "1" })
 	r.concurrently(4, 10)
 	if no := r.count("no_tx"); no != "0" {
@@ -255,5 +255,61 @@ func TestModes(t *testing.T) {
 	r.await("it is a problem", func() bool { return p.Status().Problem != nil })
 	if p := p.Status().Problem; p.Kind != source.KindSemiSync || !strings.Contains(p.Action, "INSTALL PLUGIN") {
 		t.Errorf("mode on: %v", p)
+	}
+}
+
+// mute is a semi-sync replica that never answers.
+type mute struct{ hook.NoRelayIO }
+
+func (mute) BeforeRequest(ctx context.Context, l *hook.Link) error {
+	_, err := l.Query(ctx, "SET @rpl_semi_sync_replica = 1, @rpl_semi_sync_slave = 1")
+	return err
+}
+
+func (mute) AfterRead(_ *hook.Link, p *hook.Packet) error {
+	p.Skip, p.Restart = p.Skip+headerSize, p.Head[1]&flagAsk != 0
+	return nil
+}
+
+// TestUnanswered: the leader dies between storing a transaction and answering. The
+// source still waits, and its gtid_executed lacks what kingbus has; the next link gives
+// the answer.
+func TestUnanswered(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, ModeAuto, nil)
+	r.stop()
+	r.exec(install)
+	r.exec("CREATE DATABASE d; CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, b LONGBLOB) ENGINE=InnoDB")
+	r.exec("SET GLOBAL ~enabled = 1; SET GLOBAL ~timeout = 4294967295")
+	r.follow(hook.Set{RelayIO: []hook.RelayIO{mute{}}})
+	r.await("a semi-sync replica", func() bool { return r.count("clients") == "1" })
+	const writers = 3
+	committed := make(chan error, writers)
+	for i := range writers {
+		go func() {
+			committed <- r.src.Exec(context.Background(), fmt.Sprintf("INSERT INTO d.t (b) VALUES ('%d')", i))
+		}()
+	}
+	r.await("a commit waits", func() bool { return r.count("wait_sessions") != "0" }) // the others may stand behind it
+	rows, err := r.src.Query(t.Context(), "SELECT @@GLOBAL.GTID_OWNED, @@GLOBAL.GTID_EXECUTED")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("owned and executed: %v", rows)
+	r.await("kingbus has it", func() bool { return r.st.Status().Executed.Count() > 2 })
+	r.stop()
+	if len(committed) > 0 {
+		t.Fatalf("a commit was confirmed: %v", <-committed)
+	}
+	r.follow(hook.Set{Storage: []hook.Storage{r.replica}, RelayIO: []hook.RelayIO{r.replica}})
+	for range writers {
+		select {
+		case err := <-committed:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(patience):
+			t.Fatalf("the commits still wait: %+v", r.replica.Status())
+		}
 	}
 }

@@ -75,7 +75,7 @@ type Status struct {
 	Asked        uint64 `json:"asked"`
 	Acknowledged uint64 `json:"acknowledged"`
 	// Last is the last answer.
-	Last   hook.Position `json:"-"`
+	Last   hook.Position `json:"last,omitzero"`
 	LastAt time.Time     `json:"last_at,omitzero"`
 }
 
@@ -105,6 +105,12 @@ type answers struct {
 	asks  bool          // the packet that is being taken asked
 	wake  chan struct{} // something may be due
 	group sync.WaitGroup
+}
+
+// Observe registers it with all hooks that it needs.
+func (r *Replica) Observe(s *hook.Set) {
+	s.Storage = append(s.Storage, r)
+	s.RelayIO = append(s.RelayIO, r)
 }
 
 // NewReplica returns an observer.

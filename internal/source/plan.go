@@ -18,6 +18,7 @@ type facts struct {
 	logBin    bool
 	gtidMode  string // ON, ON_PERMISSIVE, OFF_PERMISSIVE, OFF, UPGRADE_STEP_…
 	executed  gtid.Set
+	owned     gtid.Set // in the binlog, perhaps, and not executed yet: commits that wait for a semi-sync replica
 	purged    gtid.Set
 	files     []logFile // oldest first
 	variables map[string]string
@@ -178,7 +179,7 @@ func resumePlan(f *facts, s standing) (plan, error) {
 	at := s.at
 	p := plan{at: at}
 	useGTIDs := f.gtidMode != "OFF" // what an old server says then may be nothing at all
-	if missing := s.executed.Subtract(f.executed); useGTIDs && !missing.IsEmpty() {
+	if missing := s.executed.Subtract(f.executed).Subtract(f.owned); useGTIDs && !missing.IsEmpty() {
 		return plan{}, &Problem{Kind: KindBehind, At: at,
 			Reason: "the source is behind kingbus: it was reset, restored, or lost the end of its binlog in a crash. It lacks " + clip(missing),
 			Action: "do not let it go on like that: its new transactions would get GTIDs that kingbus has stored for others. Recover the missing transactions into it from kingbus (mysqlbinlog --read-from-remote-server), or begin with an empty data folder"}

@@ -90,6 +90,10 @@ func TestResumePlan(t *testing.T) {
 		{"beyond 4 GiB without GTIDs", func(f *facts, s *standing) { s.at.Pos = 1 << 33; f.files[1].size = 1 << 34; f.gtidMode = "OFF" }, "", "binlog.000008:8589934592", 4, false},
 		{"beyond the end", func(f *facts, s *standing) { s.at.Pos = 601 }, KindReset, "", 0, false},
 		{"behind", func(f *facts, s *standing) { s.executed = mustSet(fakeUUID + ":1-101") }, KindBehind, "", 0, false},
+		{"behind, but it waits for us", func(f *facts, s *standing) {
+			s.executed = mustSet(fakeUUID + ":1-102")
+			f.owned = mustSet(fakeUUID + ":101-103")
+		}, "", "binlog.000008:550", 550, true},
 		{"behind in another uuid", func(f *facts, s *standing) { s.executed.AddSet(mustSet(other + ":1")) }, KindBehind, "", 0, false},
 		{"behind by a tag", func(f *facts, s *standing) { s.executed.AddSet(mustSet(fakeUUID + ":foo:1")) }, KindBehind, "", 0, false},
 		{"lost history", func(f *facts, s *standing) { f.purged = mustSet(fakeUUID + ":1-61") }, KindLostHistory, "", 0, false},
@@ -163,5 +167,23 @@ func TestNew(t *testing.T) {
 	p, err := New(Config{Stream: m, Host: "h", User: "u"})
 	if err != nil || p.cfg.Port != 3306 || p.cfg.Heartbeat == 0 || p.cfg.Retry.Min == 0 {
 		t.Errorf("defaults: %+v, %v", p, err)
+	}
+}
+
+func TestParseOwned(t *testing.T) {
+	const a, b = "345c952a-511b-4674-a043-afb1963e941d", "3e11fa47-71ca-11e1-9e33-c80aa9429562"
+	for text, want := range map[string]string{
+		"":                               "",
+		a + ":452#18":                    a + ":452",
+		a + ":452#18:453#18:460#9":       a + ":452-453:460",
+		a + ":1#2," + b + ":7#3":         a + ":1," + b + ":7",
+		a + ":tag:5#1":                   a + ":tag:5",
+		"ANONYMOUS":                      "",
+		a + ":0#1:x#1":                   "",
+		a + ":99999999999999999999999#1": "",
+	} {
+		if got := parseOwned(text); !got.Equal(mustSet(want)) {
+			t.Errorf("%q: got %v, want %s", text, got, want)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -153,6 +154,12 @@ func (t *talk) facts() (*facts, error) {
 		return nil, err
 	}
 	f.gtidMode = strings.ToUpper(mode)
+	// What is owned now may be executed the next moment: this order loses none.
+	owned, _, err := t.value("SELECT @@GLOBAL.GTID_OWNED")
+	if err != nil {
+		return nil, err
+	}
+	f.owned = parseOwned(owned)
 	if f.executed, err = t.gtids("SELECT @@GLOBAL.GTID_EXECUTED"); err != nil {
 		return nil, err
 	}
@@ -171,6 +178,24 @@ func (t *talk) facts() (*facts, error) {
 	}
 	f.variables, err = t.variables()
 	return f, err
+}
+
+// ownedGTIDs matches the part of gtid_owned about one uuid or tag: its numbers, each
+// with the thread that owns it (Owned_gtids::to_string in sql/rpl_gtid_owned.cc).
+var ownedGTIDs = regexp.MustCompile(`([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?::[a-z_][a-z0-9_]*)?)((?::[0-9]+#[0-9]+)+)`)
+
+// parseOwned reads gtid_owned. What it does not understand is not owned.
+func parseOwned(text string) gtid.Set {
+	var set gtid.Set
+	for _, m := range ownedGTIDs.FindAllStringSubmatch(text, -1) {
+		for _, number := range strings.Split(m[2][1:], ":") {
+			number, _, _ = strings.Cut(number, "#")
+			if g, err := gtid.ParseGTID(m[1] + ":" + number); err == nil {
+				set.Add(g)
+			}
+		}
+	}
+	return set
 }
 
 func (t *talk) gtids(sql string) (gtid.Set, error) {
