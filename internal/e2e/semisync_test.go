@@ -85,8 +85,12 @@ func TestConfirmed(t *testing.T) {
 	}
 	var end gtid.Set
 	for _, name := range c.names {
-		c.nodes[name].await("the same on all nodes", func(s admin.Status) bool {
-			lead, err := c.awaitLeader().status()
+		c.nodes[name].await("the same as on the leader", func(s admin.Status) bool {
+			leader := c.leader()
+			if leader == nil {
+				return false
+			}
+			lead, err := leader.status()
 			end = lead.Stream.Executed
 			return err == nil && s.Stream.Executed.Equal(end)
 		})
