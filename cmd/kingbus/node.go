@@ -11,11 +11,13 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"kingbus/internal/admin"
 	"kingbus/internal/config"
+	"kingbus/internal/gtid"
 	"kingbus/internal/hook"
 	"kingbus/internal/keys"
 	"kingbus/internal/peer"
@@ -59,8 +61,10 @@ type node struct {
 	mysql  net.Listener
 	web    net.Listener
 	server *server.Server
-	source *source.Puller // nil without a source
-	semi   *semisync.Replica
+	source *source.Puller    // nil without a source
+	semi   *semisync.Replica // towards the source
+	waits  *semisync.Source  // towards replicas
+	served served
 	hooks  hook.Set
 	admin  *admin.Server
 
@@ -119,11 +123,29 @@ func (n *node) start(ctx context.Context) error {
 	return nil
 }
 
+// served is the stream as the hooks see it, which are there before it is.
+type served struct{ stream atomic.Pointer[stream.Stream] }
+
+func (s *served) FileNumber(name string) (uint32, bool) {
+	if st := s.stream.Load(); st != nil {
+		return st.FileNumber(name)
+	}
+	return 0, false // a start replays: nobody waits for that
+}
+
+func (s *served) Executed() gtid.Set { return s.stream.Load().Executed() }
+
 func (n *node) openStream(ctx context.Context) error {
 	peering, err := n.peering()
 	if err != nil {
 		return err
 	}
+	n.waits = semisync.NewSource(n.cfg.Replica.SemiSync, &n.served, n.log.With("part", "semi-sync"))
+	n.waits.Observe(&n.hooks)
+	n.stops = append(n.stops, stage{"semi-sync", func(context.Context) error {
+		n.waits.Close()
+		return nil
+	}})
 	s, err := stream.Open(stream.Config{
 		Dir: n.cfg.DataDir, Log: n.log, Peering: peering, Interrupt: ctx.Done(),
 		Retention:   stream.Retention{Bytes: n.cfg.Retain.Size, Age: n.cfg.Retain.Age, Force: n.cfg.Retain.Force},
@@ -136,6 +158,7 @@ func (n *node) openStream(ctx context.Context) error {
 		return fmt.Errorf("open the data folder: %w", err)
 	}
 	n.stream = s
+	n.served.stream.Store(s)
 	n.stops = append(n.stops, stage{"stream", func(context.Context) error {
 		if err := s.Close(); err != nil && s.Err() == nil { // a failure was told already
 			return err
@@ -216,6 +239,7 @@ func (n *node) startServer(context.Context) error {
 		Stream: server.Binlog(n.stream), Accounts: account{n.cfg.Replica.User, n.verifier},
 		TLS: tlsConfig, RSAKey: material.Password, AllowNative: true,
 		MaxConnections: n.cfg.MaxConnections, Log: n.log.With("part", "server"), Unfit: n.unfit,
+		Hooks: n.hooks, Variables: n.waits.Variables(), Status: n.waits.StatusVariables,
 	})
 	if err != nil {
 		return err

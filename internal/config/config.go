@@ -70,6 +70,8 @@ func (s Source) Addr() string {
 type Replica struct {
 	User     string
 	Password Secret
+	// SemiSync is what this node is as a semi-sync source.
+	SemiSync semisync.WaitSettings
 }
 
 // Retain says what of the binlog is kept; zero values set no limit.

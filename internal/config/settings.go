@@ -103,6 +103,14 @@ func Settings() []Setting {
 				c.Replica.User = v.text
 				return nil
 			}},
+		{Key: "replica-semi-sync", Default: "true", Switch: true, Help: "whether semi-synchronous replicas find a semi-sync source here: whether what they acknowledge is waited for and counted",
+			set: boolean(func(c *Config) *bool { return &c.Replica.SemiSync.Enabled })},
+		{Key: "replica-semi-sync-timeout", Value: "DURATION", Default: "10s", Help: "after what time without an acknowledgement of its replicas this node falls back to asynchronous replication (rpl_semi_sync_source_timeout)",
+			set: duration(func(c *Config) *time.Duration { return &c.Replica.SemiSync.Timeout }, time.Millisecond, 100*24*time.Hour)},
+		{Key: "replica-semi-sync-count", Value: "N", Default: "1", Help: "how many replicas have to acknowledge (rpl_semi_sync_source_wait_for_replica_count)",
+			set: number(func(c *Config) *int { return &c.Replica.SemiSync.Replicas }, 1, 65535)},
+		{Key: "replica-semi-sync-no-replica", Default: "true", Switch: true, Help: "whether to wait for the timeout although fewer replicas than that are connected (rpl_semi_sync_source_wait_no_replica)",
+			set: boolean(func(c *Config) *bool { return &c.Replica.SemiSync.NoReplica })},
 		{Key: "replica-password-file", Value: "FILE", Help: "file with that user's password (or set KINGBUS_REPLICA_PASSWORD)", set: password},
 		{Key: "replica-password", Secret: true, Help: "password with which replicas log in", set: password},
 		{Key: "tls-cert", Value: "FILE", Help: "certificate (PEM) to show to replicas; if not given, one is made at the first start, in DIR/keys",

@@ -6,6 +6,7 @@
 //	Transaction  a transaction is in the stream for good, or is not
 //	Storage      events have been proposed; they are durable at a quorum
 //	RelayIO      the connection to the source, from login to end
+//	Transmit     a dump to a replica, from its request to its end
 //
 // Observers are called in the order in which a Set lists them, in the goroutine of
 // the path, which waits for them: they must not block unless their method says
@@ -24,9 +25,11 @@ type Set struct {
 	Transaction []Transaction
 	Storage     []Storage
 	RelayIO     []RelayIO
+	Transmit    []Transmit
 }
 
-// Position is a place in a binlog file: in whose file, the field says that has it.
+// Position is a place in a binlog file: in whose file, the field or parameter says
+// that has it.
 type Position struct {
 	File string `json:"file"`
 	Pos  uint64 `json:"pos"` // behind an event
@@ -46,8 +49,8 @@ type Commit struct {
 	Count uint64
 	// GTIDs of those that have one. The slice is valid until the call returns.
 	GTIDs []gtid.GTID
-	// Source is where the source's binlog stands behind them.
-	Source Position
+	// At is where the served binlog stands behind them, Source where the source's does.
+	At, Source Position
 }
 
 // Rollback is a transaction that will not be completed: its source or its leader
@@ -140,13 +143,72 @@ type Queued struct {
 	Ended bool
 }
 
-// NoTransaction, NoStorage and NoRelayIO observe nothing, and are there to be
-// embedded.
+// Transmit observes one dump after another. Calls for one dump come from its
+// goroutine, except Received; an error ends the dump.
+type Transmit interface {
+	// Start: a replica's request was understood, and the place to begin was found. Who
+	// does not want to observe the dump is told nothing more of it.
+	Start(*Dump) (observe bool, err error)
+	// ReserveHeader appends what this observer puts between the status byte of each packet
+	// and its event. It is called once.
+	ReserveHeader(d *Dump, header []byte) []byte
+	// BeforeSend: an event is about to go out. It may change its part of the header, which
+	// is as ReserveHeader has left it.
+	BeforeSend(*Dump, *Sending) error
+	// AfterSend: the event is on its way, perhaps in a buffer yet, which is sent as soon
+	// as there is nothing more to put into it.
+	AfterSend(*Dump, *Sending) error
+	// Received: the replica has sent a packet in the middle of the dump, from another
+	// goroutine than the others. It is valid until Received returns.
+	Received(d *Dump, packet []byte)
+	// AfterReset: the log of this node was replaced, and the dump with it.
+	AfterReset(*Dump)
+	// Stop: the dump has ended. No Received comes after it.
+	Stop(*Dump)
+}
+
+// Dump is one request for the binlog.
+type Dump struct {
+	Session  uint32 // connection id
+	ServerID uint32
+	UUID     string // as the replica says; "" if it says none
+	Address  string // of the replica
+	// Variable returns a user variable that the replica has set; "" if it has not.
+	Variable func(name string) string
+	// From is where a dump by position begins, in the served binlog; a dump by GTID has
+	// none, but Have, all that the replica has.
+	From Position
+	Have gtid.Set
+	GTID bool
+}
+
+// Sending is an event on its way to a replica.
+type Sending struct {
+	// At is the place behind the event in the served binlog; of an event that is in no
+	// file, the place where the replica is then.
+	At Position
+	// Header is what ReserveHeader has made, of all observers.
+	Header []byte
+	// Restart: packets are counted anew, from 1, behind this one.
+	Restart bool
+}
+
+// NoTransaction, NoStorage, NoRelayIO and NoTransmit observe nothing, and are there
+// to be embedded.
 type (
 	NoTransaction struct{}
 	NoStorage     struct{}
 	NoRelayIO     struct{}
+	NoTransmit    struct{}
 )
+
+func (NoTransmit) Start(*Dump) (bool, error)                   { return true, nil }
+func (NoTransmit) ReserveHeader(_ *Dump, header []byte) []byte { return header }
+func (NoTransmit) BeforeSend(*Dump, *Sending) error            { return nil }
+func (NoTransmit) AfterSend(*Dump, *Sending) error             { return nil }
+func (NoTransmit) Received(*Dump, []byte)                      {}
+func (NoTransmit) AfterReset(*Dump)                            {}
+func (NoTransmit) Stop(*Dump)                                  {}
 
 func (NoTransaction) AfterCommit(Commit)     {}
 func (NoTransaction) AfterRollback(Rollback) {}

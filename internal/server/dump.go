@@ -8,6 +8,7 @@ import (
 	"math"
 	"net"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"kingbus/internal/binlog"
@@ -65,17 +66,18 @@ func (c *session) dump(ctx context.Context, req dumpRequest) {
 	c.ws.SplitSequence()
 	c.beginDump(req, cancel)
 	s.kick(c)
+	d := c.newSender(req)
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		c.watch(cancel)
+		c.watch(cancel, &d.observed)
 	}()
 	defer func() { // the watcher ends when the connection is closed
 		_ = c.ws.Close()
 		<-watched
+		d.unobserve(s.refusal() != nil)
 	}()
 
-	d := c.newSender(req)
 	c.log.Info("dump starts", "request", req.String(), "uuid", c.status().UUID)
 	err := c.stream(ctx, d)
 	if ctx.Err() != nil {
@@ -97,13 +99,19 @@ func causeText(err error) string {
 }
 
 // watch reads what the client sends during the dump, until it is gone.
-func (c *session) watch(cancel context.CancelCauseFunc) {
+func (c *session) watch(cancel context.CancelCauseFunc, observed *atomic.Pointer[observation]) {
 	for {
-		cmd, _, err := c.ws.ReadCommand(commandBuffer)
+		cmd, rest, err := c.ws.ReadCommand(commandBuffer)
 		if err != nil || cmd == wire.ComQuit {
 			cancel(errGone)
 			_ = c.ws.Close() // ends a write that waits for the client
 			return
+		}
+		if o := observed.Load(); o != nil && cmd != wire.ComPing {
+			packet := append([]byte{cmd}, rest...)
+			for _, by := range o.by {
+				by.Received(&o.dump, packet)
+			}
 		}
 	}
 }
@@ -205,6 +213,11 @@ func (c *session) stream(ctx context.Context, d *sender) error {
 		return err
 	}
 	defer r.Close()
+	if len(c.server.cfg.Hooks.Transmit) > 0 {
+		if err := d.observe(c.server.cfg.Hooks.Transmit, c.hookDump(d, r.Start())); err != nil {
+			return err
+		}
+	}
 	if err := d.start(r); err != nil {
 		return err
 	}
@@ -409,7 +422,7 @@ func (d *sender) startGTID(r Reader) error {
 	}
 	if len(previous) > 0 {
 		d.last += uint64(len(previous))
-		if err := d.write(uint64(len(previous)), previous); err != nil {
+		if err := d.write(uint64(len(previous)), previous, d.last); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"kingbus/internal/binlog"
@@ -64,6 +65,8 @@ type sender struct {
 	sent    progress
 	scratch []byte
 	zero    [1]byte
+
+	observed atomic.Pointer[observation] // nil: by nobody; set by the session's goroutine
 }
 
 // progress is what a dump has sent.
@@ -210,6 +213,9 @@ func (d *sender) event(data []byte) (int, error) {
 			return int(n), d.skipped()
 		}
 		_, err := d.conn.Write(data[:n])
+		if err == nil && d.rest == 0 {
+			err = d.observeSent()
+		}
 		return int(n), err
 	}
 	h, err := binlog.ParseHeader(data)
@@ -235,7 +241,7 @@ func (d *sender) event(data []byte) (int, error) {
 		return 0, err
 	}
 	d.sent.timestamp = h.Timestamp
-	return int(n), d.write(uint64(h.Length), ev)
+	return int(n), d.write(uint64(h.Length), ev, d.last)
 }
 
 // judge decides whether the event is skipped: it belongs to a transaction that
@@ -289,7 +295,7 @@ func (d *sender) enter(at stream.Coordinates) error {
 	d.skipping, d.skippedTo = false, 0
 	h := binlog.Header{ServerID: d.serverID, Flags: binlog.FlagArtificial}
 	d.scratch = binlog.AppendRotate(d.scratch[:0], h, binlog.Rotate{Position: at.Pos, Name: at.File}, d.checksum)
-	return d.write(uint64(len(d.scratch)), d.scratch)
+	return d.write(uint64(len(d.scratch)), d.scratch, d.pos)
 }
 
 // format sends a format description. partial: the events that follow it are not
@@ -323,7 +329,7 @@ func (d *sender) format(ev []byte, partial bool) error {
 			binlog.UpdateChecksum(ev)
 		}
 	}
-	return d.write(uint64(len(ev)), ev)
+	return d.write(uint64(len(ev)), ev, d.last)
 }
 
 // heartbeat says where the stream stands.
@@ -338,22 +344,31 @@ func (d *sender) heartbeat(pos uint64) error {
 			return nil // beyond 4 GiB: silence is better than a position behind the replica's
 		}
 	}
-	return d.write(uint64(len(d.scratch)), d.scratch)
+	return d.write(uint64(len(d.scratch)), d.scratch, pos)
 }
 
 // write begins the packet of an event of the given length with what is there of
-// it.
-func (d *sender) write(length uint64, ev []byte) error {
-	if err := d.conn.BeginPayload(1 + length); err != nil {
+// it. The event brings the replica to end, in the present file.
+func (d *sender) write(length uint64, ev []byte, end uint64) error {
+	head, err := d.observeSend(end)
+	if err != nil {
 		return err
 	}
-	if _, err := d.conn.Write(d.zero[:]); err != nil {
+	if err := d.conn.BeginPayload(uint64(len(head)) + length); err != nil {
 		return err
 	}
-	_, err := d.conn.Write(ev)
+	if _, err := d.conn.Write(head); err != nil {
+		return err
+	}
+	if _, err := d.conn.Write(ev); err != nil {
+		return err
+	}
 	d.sent.events++
 	d.sent.bytes += length
-	return err
+	if uint64(len(ev)) == length {
+		return d.observeSent()
+	}
+	return nil
 }
 
 // fatalError is a 1236: the replica stops for good.

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"kingbus/internal/hook"
 	"kingbus/internal/sql"
 	"kingbus/internal/wire"
 )
@@ -48,6 +49,13 @@ type Config struct {
 	// A node that only lost the majority is fit: what it has is committed. It is
 	// called often, by several goroutines. nil: always fit.
 	Unfit func() string
+
+	// Hooks observe the dumps.
+	Hooks hook.Set
+	// Variables are system variables beside those that kingbus has anyway and those of
+	// the source, Status returns status variables.
+	Variables []sql.Variable
+	Status    func() []sql.Variable
 
 	Log *slog.Logger     // nil: no logs
 	Now func() time.Time // nil: time.Now

@@ -175,7 +175,11 @@ func (c *session) statusVariables() (*sql.Variables, error) {
 	own := func(name, v string) sql.Variable {
 		return sql.Variable{Name: name, Type: sql.VarString, Scope: sql.GlobalAndSession, Default: sql.String(v)}
 	}
-	return sql.NewVariables([]sql.Variable{
+	var more []sql.Variable
+	if c.server.cfg.Status != nil {
+		more = c.server.cfg.Status()
+	}
+	return sql.NewVariables(more, []sql.Variable{
 		number("Aborted_connects", n.FailedLogins), number("Bytes_sent", n.Bytes), number("Connections", n.Connections),
 		number("Connection_errors_max_connections", n.Refused), number("Questions", n.Queries), number("Queries", n.Queries),
 		number("Threads_connected", uint64(n.Open)), number("Threads_running", 1),

@@ -137,6 +137,7 @@ func (s *Server) ownVariables(src stream.Source) []sql.Variable {
 		on("read_only", true), on("super_read_only", true), on("innodb_read_only", false),
 		fixed("init_connect", ""),
 	}
+	list = append(list, s.cfg.Variables...)
 	if src.UUID == "" {
 		list = append(list, fixed("binlog_format", "ROW"), fixed("binlog_checksum", "CRC32"), fixed("binlog_row_image", "FULL"),
 			number("lower_case_table_names", func() uint64 { return 0 }))

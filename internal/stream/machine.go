@@ -83,8 +83,10 @@ func (s *Stream) noteEnds(index uint64, e effect) {
 		s.ends = append(s.ends, ending{rollback: &hook.Rollback{Source: hook.Position(e.began)}})
 	}
 	if e.count > 0 {
-		_, at := s.state.coordinates()
-		s.ends = append(s.ends, ending{Commit: hook.Commit{Entry: index, Count: e.count, GTIDs: slices.Clone(e.ended), Source: hook.Position(at)}})
+		at, source := s.state.coordinates()
+		s.ends = append(s.ends, ending{Commit: hook.Commit{
+			Entry: index, Count: e.count, GTIDs: slices.Clone(e.ended), At: hook.Position(at), Source: hook.Position(source),
+		}})
 	}
 }
 

@@ -86,6 +86,21 @@ type Source struct {
 	Purged gtid.Set `json:"purged"`
 }
 
+// FileNumber returns the number of a file that the stream has: they count up by one.
+func (s *Stream) FileNumber(name string) (number uint32, ok bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	number = s.state.number(name)
+	return number, number != 0
+}
+
+// Executed returns all transactions that the stream has had on this node.
+func (s *Stream) Executed() gtid.Set {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.state.executed.Clone()
+}
+
 // Coordinates are a position in a binlog file.
 type Coordinates struct {
 	File string `json:"file"`

@@ -1,0 +1,275 @@
+package semisync
+
+import (
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"kingbus/internal/gtid"
+	"kingbus/internal/hook"
+)
+
+// Source is kingbus's part towards its replicas: an observer of hook.Transaction and
+// hook.Transmit. A transaction waits for it from the moment in which it is applied on
+// this node; nobody stands still meanwhile, but all is decided and counted as MySQL
+// does. It is safe for concurrent use.
+type Source struct {
+	hook.NoTransaction
+	hook.NoTransmit
+	binlog Binlog
+	log    *slog.Logger
+	now    func() time.Time
+
+	stop chan struct{}
+	once sync.Once
+	done sync.WaitGroup
+	wake chan struct{} // somebody waits who has to be given up in time
+
+	mu    sync.Mutex
+	waits *waits
+	dumps map[*hook.Dump]*reader
+	named map[string]int // dumps of each replica, by name
+}
+
+// Binlog is what a Source needs to know of the stream.
+type Binlog interface {
+	// FileNumber returns the number of a file of the stream: they count up by one.
+	FileNumber(name string) (number uint32, ok bool)
+	// Executed returns all transactions of the stream on this node.
+	Executed() gtid.Set
+}
+
+// reader is a replica that is semi-synchronous.
+type reader struct {
+	name string // its uuid, or what else tells it from others
+	file string // the one that is being sent, and its number
+	numb uint32
+	sent place
+	head int // where its header begins among those of others
+}
+
+// NewSource returns an observer; Close ends it.
+func NewSource(settings WaitSettings, binlog Binlog, log *slog.Logger) *Source {
+	settings.Replicas = max(1, settings.Replicas)
+	s := &Source{
+		binlog: binlog, log: log, now: time.Now, stop: make(chan struct{}), wake: make(chan struct{}, 1),
+		waits: newWaits(settings), dumps: map[*hook.Dump]*reader{}, named: map[string]int{},
+	}
+	s.done.Go(s.watch)
+	return s
+}
+
+// Observe registers it with all hooks that it needs.
+func (s *Source) Observe(set *hook.Set) {
+	set.Transaction = append(set.Transaction, s)
+	set.Transmit = append(set.Transmit, s)
+}
+
+// Close ends the goroutine that watches the time. It is idempotent.
+func (s *Source) Close() {
+	s.once.Do(func() { close(s.stop) })
+	s.done.Wait()
+}
+
+// watch falls back when somebody has waited too long.
+func (s *Source) watch() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		s.mu.Lock()
+		was := s.waits.on
+		late := s.waits.expire(s.now())
+		fell := was && !s.waits.on
+		s.mu.Unlock()
+		if fell {
+			s.log.Warn("no replica has acknowledged in time: semi-synchronous replication is off until one has caught up", "timeout", s.waits.Timeout)
+		}
+		if late.IsZero() {
+			timer.Reset(time.Hour)
+		} else {
+			timer.Reset(time.Until(late))
+		}
+		select {
+		case <-s.stop:
+			return
+		case <-s.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+// AfterCommit implements hook.Transaction.
+func (s *Source) AfterCommit(c hook.Commit) {
+	file, ok := s.binlog.FileNumber(c.At.File)
+	if !ok {
+		return // purged already
+	}
+	s.mu.Lock()
+	none := len(s.waits.waiting) == 0
+	s.waits.commit(place{file, c.At.Pos}, c.Count, s.now())
+	first := none && len(s.waits.waiting) > 0
+	s.mu.Unlock()
+	if first {
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Start implements hook.Transmit: a replica that has announced it is semi-synchronous
+// from its first packet on, whether or not the source is on. What its request contains
+// it has.
+func (s *Source) Start(d *hook.Dump) (observe bool, err error) {
+	if !isSet(d.Variable("rpl_semi_sync_replica")) && !isSet(d.Variable("rpl_semi_sync_slave")) {
+		return false, nil
+	}
+	r := &reader{name: d.UUID}
+	if r.name == "" {
+		r.name = fmt.Sprintf("server id %d", d.ServerID)
+	}
+	has := false
+	var at place
+	if d.GTID {
+		s.mu.Lock()
+		at = s.waits.committed // before the set is looked at, which then has no less
+		s.mu.Unlock()
+		has = d.Have.ContainsSet(s.binlog.Executed())
+	} else if file, ok := s.binlog.FileNumber(d.From.File); ok {
+		at, has = place{file, d.From.Pos}, true
+		r.sent = at
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dumps[d] = r
+	s.named[r.name]++
+	s.waits.join(r.name)
+	if has {
+		s.ackLocked(r, at)
+	}
+	s.log.Info("a semi-synchronous replica", "replica", r.name, "address", d.Address, "session", d.Session)
+	return true, nil
+}
+
+func isSet(value string) bool { return value != "" && value != "0" }
+
+// ackLocked notes an acknowledgement, and says so if it brings the source back on.
+func (s *Source) ackLocked(r *reader, at place) {
+	was := s.waits.on
+	s.waits.ack(r.name, at, s.now())
+	if s.waits.on && !was {
+		s.log.Info("a replica has caught up: semi-synchronous replication is on", "replica", r.name)
+	}
+}
+
+// ReserveHeader implements hook.Transmit.
+func (s *Source) ReserveHeader(d *hook.Dump, header []byte) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dumps[d].head = len(header)
+	return append(header, magic, 0)
+}
+
+// BeforeSend implements hook.Transmit.
+func (s *Source) BeforeSend(d *hook.Dump, e *hook.Sending) error {
+	s.mu.Lock()
+	r := s.dumps[d]
+	s.mu.Unlock()
+	if r.file != e.At.File { // these two are of the dump's goroutine only
+		if number, ok := s.binlog.FileNumber(e.At.File); ok {
+			r.file, r.numb = e.At.File, number
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := place{r.numb, e.At.Pos}
+	if r.sent.compare(at) < 0 {
+		r.sent = at
+	}
+	if s.waits.asks(at) {
+		e.Header[r.head+1] |= flagAsk
+		e.Restart = true
+	}
+	return nil
+}
+
+// Received implements hook.Transmit: an acknowledgement. MySQL believes any; what was
+// never sent is refused here, as somebody would take it for safe.
+func (s *Source) Received(d *hook.Dump, packet []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.dumps[d]
+	at, err := s.parseAck(packet)
+	if err == nil && at.compare(r.sent) > 0 {
+		err = fmt.Errorf("it is for position %d of file number %d, but only %d of file number %d was sent", at.pos, at.file, r.sent.pos, r.sent.file)
+	}
+	if err != nil {
+		n := s.waits.counts.Refused + 1
+		if s.waits.counts.Refused = n; n&(n-1) != 0 {
+			return // the 1st, 2nd, 4th, 8th … are told
+		}
+		s.log.Warn("refused a semi-sync acknowledgement", "replica", r.name, "address", d.Address, "refused", n, "error", err)
+		return
+	}
+	s.waits.counts.Replies++
+	s.ackLocked(r, at)
+}
+
+// parseAck reads u8 magic, u64 position, the file's name to the end of the packet.
+func (s *Source) parseAck(p []byte) (place, error) {
+	const head = 1 + 8
+	switch {
+	case len(p) == 0 || p[0] != magic:
+		return place{}, fmt.Errorf("it does not begin with the magic number %#x", magic)
+	case len(p) < head+1:
+		return place{}, fmt.Errorf("it has only %d bytes", len(p))
+	case len(p) > head+maxFileName+1:
+		return place{}, fmt.Errorf("its file name has %d bytes", len(p)-head)
+	}
+	name := p[head:]
+	if name[len(name)-1] == 0 { // some send the end of their string along
+		name = name[:len(name)-1]
+	}
+	number, ok := s.binlog.FileNumber(string(name))
+	if !ok {
+		return place{}, fmt.Errorf("there is no file %.64q", name)
+	}
+	return place{number, binary.LittleEndian.Uint64(p[1:])}, nil
+}
+
+// Stop implements hook.Transmit.
+func (s *Source) Stop(d *hook.Dump) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.dumps[d]
+	delete(s.dumps, d)
+	if s.named[r.name]--; s.named[r.name] == 0 {
+		delete(s.named, r.name)
+		s.waits.leave(r.name)
+	}
+}
+
+// SourceStatus is what operators see of a Source.
+type SourceStatus struct {
+	WaitSettings
+	Counts
+	// Clients is how many semi-sync replicas are connected; On tells whether transactions
+	// wait for them.
+	Clients int
+	On      bool
+	// Waiting is how many transactions wait at present.
+	Waiting uint64
+}
+
+// Status returns a snapshot.
+func (s *Source) Status() SourceStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := SourceStatus{WaitSettings: s.waits.WaitSettings, Counts: s.waits.counts, Clients: len(s.named), On: s.waits.Enabled && s.waits.on}
+	for _, w := range s.waits.waiting {
+		st.Waiting += w.n
+	}
+	return st
+}
