@@ -195,12 +195,15 @@ func TestNoSource(t *testing.T) {
 func TestFirstSource(t *testing.T) {
 	r := newRig(t)
 	before := r.dial()
+	begun := []step{{"DO 1", "OK"}} // a client is logged in before its session has begun
+	play(t, before, begun)
 	r.follow(stream.Source{UUID: "6e1a2b3c-0000-1111-2222-333344445555", Version: "9.7.4", Variables: map[string]string{"gtid_mode": "ON"}})
 	play(t, before, []step{{"SELECT @@GLOBAL.GTID_MODE", "1053: kingbus: nothing was received from the source yet; come back"}})
 	play(t, r.dial(), []step{{"SELECT @@GLOBAL.GTID_MODE", "ON"}})
 
 	old := newRig(t) // 5.5 has none
 	before = old.dial()
+	play(t, before, begun)
 	old.follow(stream.Source{UUID: "6e1a2b3c-0000-1111-2222-333344445555", Version: "5.5.62", Variables: map[string]string{"version": "5.5.62"}})
 	play(t, before, []step{{"SELECT @@GLOBAL.GTID_MODE", "1193: Unknown system variable 'GTID_MODE'"}})
 }
