@@ -38,6 +38,7 @@ func (n *node) status() admin.Status {
 		out.Disk.Free, out.Disk.Total = space.Free, space.Total
 	}
 	c := n.server.Counters()
+	out.SemiSync = n.waits.Status()
 	out.Clients = admin.Clients{
 		Connections: c.Open, Accepted: c.Connections, Refused: c.Refused, FailedLogins: c.FailedLogins,
 		Dumps: c.Dumps, Queries: c.Queries, EventsSent: c.Events, BytesSent: c.Bytes,

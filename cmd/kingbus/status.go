@@ -116,6 +116,16 @@ func writeStatus(out io.Writer, st admin.Status) error {
 		return w.Flush()
 	}
 	row("replicas", "%d", len(st.Replicas))
+	if s := st.SemiSync; s.Clients > 0 {
+		state := "on"
+		switch {
+		case !s.Enabled:
+			state = "disabled"
+		case !s.On:
+			state = "FALLEN BACK to asynchronous replication"
+		}
+		row("  semi-sync", "%s, %d replicas; %d transactions acknowledged, %d not; fell back %d times", state, s.Clients, s.YesTx, s.NoTx, s.NoTimes)
+	}
 	if err := w.Flush(); err != nil {
 		return err
 	}

@@ -54,6 +54,8 @@ type Status struct {
 	Stream  Stream   `json:"stream"`
 	Disk    Disk     `json:"disk"`
 	Clients Clients  `json:"clients"`
+	// SemiSync is this node's part as a semi-synchronous source of its replicas.
+	SemiSync semisync.SourceStatus `json:"semi_sync"`
 	// Replicas are the clients that pull the binlog from this node.
 	Replicas []server.ReplicaStatus `json:"replicas"`
 }

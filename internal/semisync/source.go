@@ -257,10 +257,10 @@ type SourceStatus struct {
 	Counts
 	// Clients is how many semi-sync replicas are connected; On tells whether transactions
 	// wait for them.
-	Clients int
-	On      bool
+	Clients int  `json:"clients"`
+	On      bool `json:"on"`
 	// Waiting is how many transactions wait at present.
-	Waiting uint64
+	Waiting uint64 `json:"waiting"`
 }
 
 // Status returns a snapshot.

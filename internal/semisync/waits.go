@@ -22,24 +22,25 @@ type waits struct {
 // WaitSettings are those of MySQL, under names without prefix.
 type WaitSettings struct {
 	// Enabled is rpl_semi_sync_source_enabled.
-	Enabled bool
-	// Timeout is how long to wait before falling back.
-	Timeout time.Duration
+	Enabled bool `json:"enabled"`
+	// Timeout is how long to wait before falling back, in nanoseconds.
+	Timeout time.Duration `json:"timeout"`
 	// Replicas is wait_for_replica_count: how many have to acknowledge, at least 1.
-	Replicas int
+	Replicas int `json:"wait_for_replica_count"`
 	// NoReplica is wait_no_replica: wait, for the time of Timeout, although fewer replicas
 	// than that are connected.
-	NoReplica bool
+	NoReplica bool `json:"wait_no_replica"`
 }
 
 // Counts are MySQL's status variables, since the process started.
 type Counts struct {
-	YesTx, NoTx uint64 // transactions that were acknowledged in time, and that were not
-	NoTimes     uint64 // how often the source has fallen back
-	TxWaits     uint64 // transactions that had to wait
-	TxWaitTime  time.Duration
-	Replies     uint64 // acknowledgements
-	Refused     uint64 // of those: for what was never sent
+	YesTx      uint64        `json:"yes_tx"`       // transactions that were acknowledged in time
+	NoTx       uint64        `json:"no_tx"`        // and that were not
+	NoTimes    uint64        `json:"no_times"`     // how often the source has fallen back
+	TxWaits    uint64        `json:"tx_waits"`     // transactions that had to wait
+	TxWaitTime time.Duration `json:"tx_wait_time"` // of all of them, in nanoseconds
+	Replies    uint64        `json:"replies"`      // acknowledgements that were taken
+	Refused    uint64        `json:"refused"`      // and that were not: they make no sense, or are for what was never sent
 }
 
 // place is a position in the binlog: number of the file, and position.
