@@ -28,7 +28,7 @@ import (
 
 // Phases lists what can be measured, in the order in which it is.
 func Phases() []string {
-	return []string{phaseIngest, phaseServe, phaseFirst, phaseHuge, phaseRestart, phaseCluster, phaseFailover, phaseJoin}
+	return []string{phaseIngest, phaseServe, phaseFirst, phaseHuge, phaseRestart, phaseCluster, phaseFailover, phaseJoin, phaseSemiSync}
 }
 
 const (
@@ -41,6 +41,7 @@ const (
 	phaseCluster  = "cluster-ingest"
 	phaseFailover = "failover"
 	phaseJoin     = "join"
+	phaseSemiSync = "semi-sync"
 )
 
 // Config says what to measure. Kingbus, Runs, Rounds, the sizes and Out are needed.
@@ -192,7 +193,12 @@ func (b *bench) run(ctx context.Context) error {
 		}
 	}
 	if b.cfg.wants(phaseJoin) {
-		return b.join(ctx, oltp)
+		if err := b.join(ctx, oltp); err != nil {
+			return err
+		}
+	}
+	if b.cfg.wants(phaseSemiSync) {
+		return b.semiSync(ctx)
 	}
 	return nil
 }
