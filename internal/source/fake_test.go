@@ -86,6 +86,7 @@ func newFake(t testing.TB, version string) *fake {
 		"SELECT @@GLOBAL.SERVER_UUID":    fakeUUID,
 		"SELECT @@GLOBAL.GTID_MODE":      "ON",
 		"SELECT @@GLOBAL.GTID_EXECUTED":  fakeUUID + ":1-1000000",
+		"SELECT @@GLOBAL.GTID_OWNED":     "",
 		"SELECT @@GLOBAL.GTID_PURGED":    "",
 		"SELECT @@GLOBAL.LOG_BIN":        "1",
 		"SELECT @source_binlog_checksum": "CRC32",
