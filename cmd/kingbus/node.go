@@ -159,6 +159,7 @@ func (n *node) openStream(ctx context.Context) error {
 	}
 	n.stream = s
 	n.served.stream.Store(s)
+	n.waits.Begin(hook.Position(s.Status().End))
 	n.stops = append(n.stops, stage{"stream", func(context.Context) error {
 		if err := s.Close(); err != nil && s.Err() == nil { // a failure was told already
 			return err

@@ -207,6 +207,13 @@ func TestSemiSyncSource(t *testing.T) {
 		}
 	}
 	agree("with one writer", map[string]string{"yes_tx": "52", "no_tx": "0", "no_times": "0", "status": "ON", "wait_sessions": "0"})
+	// A ROTATE comes right behind the transaction.
+	for i := range 3 {
+		if err := src.Exec(ctx, fmt.Sprintf("INSERT INTO d.t (b) VALUES ('rotates %d'); FLUSH BINARY LOGS", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	agree("with rotations", map[string]string{"yes_tx": "55", "no_tx": "0", "no_times": "0", "status": "ON", "wait_sessions": "0"})
 	if out, err := under.Query(ctx, "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_replica_status'"); err != nil || out[0][1] != "ON" {
 		t.Errorf("the replica's own status: %v, %v", out, err)
 	}
@@ -217,14 +224,14 @@ func TestSemiSyncSource(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	agree("the replicas hang", map[string]string{"status": "OFF", "no_tx": "3", "no_times": "1", "yes_tx": "52"})
+	agree("the replicas hang", map[string]string{"status": "OFF", "no_tx": "3", "no_times": "1", "yes_tx": "55"})
 	under.Resume()
 	direct.Resume()
 	agree("they are back", map[string]string{"status": "ON", "no_tx": "3"})
 	if err := src.Exec(ctx, "INSERT INTO d.t (b) VALUES ('again')"); err != nil {
 		t.Fatal(err)
 	}
-	agree("again with one writer", map[string]string{"yes_tx": "53", "no_tx": "3", "status": "ON"})
+	agree("again with one writer", map[string]string{"yes_tx": "56", "no_tx": "3", "status": "ON"})
 	if diff, err := mysqltest.CompareTables(ctx, src, under); err != nil || diff != "" {
 		t.Errorf("source and replica differ: %s %v", diff, err)
 	}

@@ -313,3 +313,35 @@ func TestUnanswered(t *testing.T) {
 		}
 	}
 }
+
+// TestRotationWaits: while a commit waits for its answer somebody has the source rotate
+// its binlog, which waits for the commit and holds locks meanwhile. kingbus comes back
+// all the same, and answers.
+func TestRotationWaits(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, ModeAuto, nil)
+	r.exec(install)
+	r.exec("CREATE DATABASE d; CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, b LONGBLOB) ENGINE=InnoDB")
+	r.await("kingbus has that", func() bool { return r.st.Status().Executed.Count() == 2 })
+	r.stop()
+	r.exec("SET GLOBAL ~enabled = 1; SET GLOBAL ~timeout = 4294967295")
+	done := make(chan error, 2)
+	go func() { done <- r.src.Exec(context.Background(), "INSERT INTO d.t (b) VALUES ('waits')") }()
+	r.await("a commit waits", func() bool { return r.count("wait_sessions") == "1" })
+	go func() { done <- r.src.Exec(context.Background(), "FLUSH BINARY LOGS") }()
+	r.await("the rotation waits, too", func() bool {
+		rows, err := r.src.Query(t.Context(), "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'FLUSH%'")
+		return err == nil && rows[0][0] == "1"
+	})
+	r.follow(hook.Set{Storage: []hook.Storage{r.replica}, RelayIO: []hook.RelayIO{r.replica}})
+	for range cap(done) {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(patience):
+			t.Fatalf("it still waits: %+v", r.replica.Status())
+		}
+	}
+}

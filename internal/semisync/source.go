@@ -100,6 +100,20 @@ func (s *Source) watch() {
 	}
 }
 
+// Begin tells where the binlog ends that was there when the process started: nobody
+// waits for that.
+func (s *Source) Begin(end hook.Position) {
+	file, ok := s.binlog.FileNumber(end.File)
+	if !ok {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at := (place{file, end.Pos}); at.compare(s.waits.committed) > 0 {
+		s.waits.committed = at
+	}
+}
+
 // AfterCommit implements hook.Transaction.
 func (s *Source) AfterCommit(c hook.Commit) {
 	file, ok := s.binlog.FileNumber(c.At.File)
@@ -178,9 +192,11 @@ func (s *Source) BeforeSend(d *hook.Dump, e *hook.Sending) error {
 	r := s.dumps[d]
 	s.mu.Unlock()
 	if r.file != e.At.File { // these two are of the dump's goroutine only
-		if number, ok := s.binlog.FileNumber(e.At.File); ok {
-			r.file, r.numb = e.At.File, number
+		number, ok := s.binlog.FileNumber(e.At.File)
+		if !ok {
+			return nil // it is being purged: nobody waits for what is in it
 		}
+		r.file, r.numb = e.At.File, number
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

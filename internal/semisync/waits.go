@@ -68,7 +68,7 @@ type wait struct {
 const maxWaiting = 64 << 10
 
 func newWaits(s WaitSettings) *waits {
-	return &waits{WaitSettings: s, on: s.Enabled, replicas: map[string]place{}}
+	return &waits{WaitSettings: s, on: s.Enabled && s.NoReplica, replicas: map[string]place{}}
 }
 
 // commit notes that n transactions have ended up to a place.
@@ -174,8 +174,9 @@ func (w *waits) fallBack() {
 }
 
 // asks tells whether the event that ends at a place asks for an acknowledgement: while
-// the source waits, if it waits for this very place; else if it is at the end of the
-// binlog, so as to learn when a replica has caught up.
+// the source waits, if it waits for this very place, or has not heard of it yet, as
+// replicas may be faster than commit is told; else if it is at the end of the binlog, so
+// as to learn when a replica has caught up.
 func (w *waits) asks(at place) bool {
 	switch {
 	case !w.Enabled:
@@ -184,5 +185,5 @@ func (w *waits) asks(at place) bool {
 		return at.compare(w.committed) >= 0
 	}
 	_, waited := slices.BinarySearchFunc(w.waiting, at, func(wt wait, at place) int { return wt.at.compare(at) })
-	return waited
+	return waited || at.compare(w.committed) > 0
 }

@@ -60,9 +60,24 @@ func TestWaits(t *testing.T) {
 		}, want{true, 0, 0, 0, 0, 1}},
 		"nobody is there, and need not": {WaitSettings{true, time.Second, 1, false}, func(w *waits) {
 			w.join("a")
+			w.ack("a", p(5), at(0))
 			w.leave("a")
 			w.commit(p(10), 1, at(0))
 		}, want{false, 0, 1, 1, 0, 0}},
+		"begins without anybody": {WaitSettings{true, time.Second, 1, false}, func(w *waits) {
+			w.commit(p(10), 1, at(0))
+			w.join("a")
+			w.ack("a", p(10), at(1))
+			w.commit(p(20), 1, at(2))
+		}, want{true, 0, 1, 0, 0, 1}},
+		"acknowledged before it is told": {WaitSettings{true, time.Second, 1, true}, func(w *waits) {
+			w.join("a")
+			if !w.asks(p(10)) {
+				t.Error("what is not known yet does not ask")
+			}
+			w.ack("a", p(10), at(0))
+			w.commit(p(10), 1, at(1))
+		}, want{true, 1, 0, 0, 0, 0}},
 		"two have to": {WaitSettings{true, time.Second, 2, true}, func(w *waits) {
 			for _, name := range []string{"a", "b", "c"} {
 				w.join(name)
@@ -121,10 +136,11 @@ func TestAsks(t *testing.T) {
 			}
 		}
 	}
-	check("nothing was committed", map[uint64]bool{4: false, 100: false})
+	w.committed = place{1, 50} // when the process began
+	check("nothing was committed", map[uint64]bool{4: false, 50: false, 100: true})
 	w.commit(place{1, 100}, 1, epoch)
 	w.commit(place{1, 200}, 1, epoch)
-	check("two wait", map[uint64]bool{50: false, 100: true, 150: false, 200: true, 300: false})
+	check("two wait", map[uint64]bool{50: false, 100: true, 150: false, 200: true, 300: true})
 	w.ack("a", place{1, 100}, epoch)
 	check("one waits", map[uint64]bool{100: false, 200: true})
 	w.expire(epoch.Add(time.Hour))
@@ -204,7 +220,7 @@ func waitsHistory(t *testing.T, rng *rand.Rand, steps int) {
 	t.Helper()
 	s := WaitSettings{Enabled: true, Timeout: time.Duration(1+rng.IntN(50)) * time.Millisecond, Replicas: 1 + rng.IntN(3), NoReplica: rng.IntN(2) == 0}
 	w := newWaits(s)
-	m := &slowWaits{s: s, on: true, have: map[string]place{}}
+	m := &slowWaits{s: s, on: s.NoReplica, have: map[string]place{}}
 	now, end := epoch, place{1, 4}
 	for step := range steps {
 		name := fmt.Sprint("r", rng.IntN(4))

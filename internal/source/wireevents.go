@@ -139,6 +139,9 @@ func (r *receiver) passOver(h binlog.Header) error {
 	if err := r.conn.Discard(uint64(h.Length)); err != nil {
 		return r.broken(err)
 	}
+	if err := r.ended(h); err != nil {
+		return err
+	}
 	r.pos += uint64(h.Length)
 	r.boundary = r.pos
 	r.publish()

@@ -83,9 +83,11 @@ func (s *Stream) noteEnds(index uint64, e effect) {
 		s.ends = append(s.ends, ending{rollback: &hook.Rollback{Source: hook.Position(e.began)}})
 	}
 	if e.count > 0 {
+		// Not where the entry ends: a ROTATE or STOP may be behind the transaction.
 		at, source := s.state.coordinates()
 		s.ends = append(s.ends, ending{Commit: hook.Commit{
-			Entry: index, Count: e.count, GTIDs: slices.Clone(e.ended), At: hook.Position(at), Source: hook.Position(source),
+			Entry: index, Count: e.count, GTIDs: slices.Clone(e.ended),
+			At: hook.Position{File: at.File, Pos: e.endPos}, Source: hook.Position{File: source.File, Pos: e.endSource},
 		}})
 	}
 }

@@ -61,20 +61,21 @@ type indexRange struct{ from, to uint64 }
 
 // effect tells the stream what an entry did, for its index and its readers.
 type effect struct {
-	epoch    uint64      // under which it was proposed, if a link did
-	void     bool        // the entry did not count
-	moved    bool        // there is a new boundary
-	start    bool        // the entry begins at a boundary: it can be sought
-	file     uint32      // for start
-	pos      uint64      // for start
-	ended    []gtid.GTID // transactions that the entry ended; valid until the next apply
-	count    uint64      // of them, with those that have no GTID
-	aborted  bool        // the entry dropped an open transaction
-	began    Coordinates // for aborted: of that transaction, in the source's file
-	newFile  bool
-	purgedTo uint64 // first index still needed, after a purge
-	request  uint64 // of a command
-	err      error  // why a command was refused; its proposer hears it
+	epoch             uint64      // under which it was proposed, if a link did
+	void              bool        // the entry did not count
+	moved             bool        // there is a new boundary
+	start             bool        // the entry begins at a boundary: it can be sought
+	file              uint32      // for start
+	pos               uint64      // for start
+	ended             []gtid.GTID // transactions that the entry ended; valid until the next apply
+	count             uint64      // of them, with those that have no GTID
+	endPos, endSource uint64      // for count: where the last of them ends, in the file and in the source's
+	aborted           bool        // the entry dropped an open transaction
+	began             Coordinates // for aborted: of that transaction, in the source's file
+	newFile           bool
+	purgedTo          uint64 // first index still needed, after a purge
+	request           uint64 // of a command
+	err               error  // why a command was refused; its proposer hears it
 }
 
 // errVoid marks entries that do not continue the stream: they were proposed
@@ -155,6 +156,7 @@ type fold struct {
 	gtids    []gtid.GTID
 	previous []gtid.Set
 	count    uint64
+	endedAt  int    // bytes up to the end of the last transaction that ended
 	first    uint32 // timestamps
 	last     uint32
 }
@@ -196,6 +198,7 @@ func (s *state) applyEvents(index uint64, h eventsHeader, events []byte) effect 
 		f.added.Add(g)
 	}
 	e.ended, e.count = w.gtids, w.count
+	e.endPos, e.endSource = h.pos+uint64(w.endedAt), h.sourcePos+uint64(w.endedAt)
 	for _, p := range w.previous {
 		// What a file says was there before it and the stream never had (the
 		// source's own purged set, or one that it was told) cannot be served.
@@ -209,13 +212,14 @@ func (s *state) applyEvents(index uint64, h eventsHeader, events []byte) effect 
 // walk follows the events in b. A run either ends at a boundary or lies wholly
 // inside one transaction, so that an entry counts whole or not at all.
 func (w *fold) walk(b []byte) error {
+	all := len(b)
 	for len(b) > 0 {
 		if w.rest > 0 {
 			n := min(uint64(w.rest), uint64(len(b)))
 			w.rest -= uint32(n)
 			b = b[n:]
 			if w.rest == 0 {
-				if err := w.finish(w.held, len(b) == 0); err != nil {
+				if err := w.finish(w.held, all-len(b), len(b) == 0); err != nil {
 					return err
 				}
 				w.held = binlog.Effect{}
@@ -254,7 +258,7 @@ func (w *fold) walk(b []byte) error {
 			w.ended = false
 			continue
 		}
-		if err := w.finish(eff, len(b) == 0); err != nil {
+		if err := w.finish(eff, all-len(b), len(b) == 0); err != nil {
 			return err
 		}
 	}
@@ -264,10 +268,12 @@ func (w *fold) walk(b []byte) error {
 	return nil
 }
 
-// finish counts an event whose last byte has been seen.
-func (w *fold) finish(e binlog.Effect, last bool) error {
+// finish counts an event whose last byte has been seen, at a distance from the
+// beginning.
+func (w *fold) finish(e binlog.Effect, at int, last bool) error {
 	if e.Ended {
 		w.count++
+		w.endedAt = at
 		if !e.GTID.IsZero() {
 			w.gtids = append(w.gtids, e.GTID)
 		}
