@@ -21,6 +21,7 @@ type facts struct {
 	owned     gtid.Set // in the binlog, perhaps, and not executed yet: commits that wait for a semi-sync replica
 	purged    gtid.Set
 	files     []logFile // oldest first
+	locked    bool      // the list of files cannot be had: see errLocked
 	variables map[string]string
 	// previous returns the PREVIOUS_GTIDS of a file; false if it has none.
 	previous func(file string) (gtid.Set, bool, error)
@@ -134,7 +135,7 @@ func checkServer(f *facts, s standing) error {
 		return &Problem{Kind: KindOtherSource,
 			Reason: fmt.Sprintf("this is another server than the one that kingbus followed: its server_uuid is %s, that of before was %s", f.uuid, s.source.UUID),
 			Action: "check host and port; this version of kingbus cannot go on with another server in the same data folder"}
-	case len(f.files) == 0:
+	case len(f.files) == 0 && !(f.locked && !s.fresh):
 		return &Problem{Kind: KindBinlogOff, Reason: "the source lists no binlog file", Action: "check SHOW BINARY LOGS there"}
 	}
 	return nil
@@ -188,6 +189,9 @@ func resumePlan(f *facts, s standing) (plan, error) {
 		return plan{}, &Problem{Kind: KindLostHistory, At: at,
 			Reason: "the source no longer has history that kingbus does not have: it has purged " + clip(missing),
 			Action: "restore the purged binlog files on the source if there are copies; else begin with an empty data folder"}
+	}
+	if f.locked { // the source looks for itself whether the position is there
+		return p, nil
 	}
 	file, there := f.file(at.File)
 	if there {

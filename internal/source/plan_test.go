@@ -94,6 +94,7 @@ func TestResumePlan(t *testing.T) {
 			s.executed = mustSet(fakeUUID + ":1-102")
 			f.owned = mustSet(fakeUUID + ":101-103")
 		}, "", "binlog.000008:550", 550, true},
+		{"the list is locked", func(f *facts, s *standing) { f.files, f.locked = nil, true }, "", "binlog.000008:550", 550, true},
 		{"behind in another uuid", func(f *facts, s *standing) { s.executed.AddSet(mustSet(other + ":1")) }, KindBehind, "", 0, false},
 		{"behind by a tag", func(f *facts, s *standing) { s.executed.AddSet(mustSet(fakeUUID + ":foo:1")) }, KindBehind, "", 0, false},
 		{"lost history", func(f *facts, s *standing) { f.purged = mustSet(fakeUUID + ":1-61") }, KindLostHistory, "", 0, false},

@@ -50,8 +50,12 @@ func (s *session) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	t := &talk{ctx: ctx, c: s.c, cfg: s.cfg}
+	t := &talk{ctx: ctx, c: s.c, cfg: s.cfg, patience: queryTimeout}
+	if !standingOf(s.cfg.Stream.Status()).fresh {
+		t.patience, t.locked = listTimeout, s.p.locked
+	}
 	f, err := t.facts()
+	s.p.locked = errors.Is(err, errLocked)
 	if err != nil {
 		return err
 	}

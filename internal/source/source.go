@@ -154,6 +154,8 @@ type Puller struct {
 
 	mu     sync.Mutex
 	status Status
+
+	locked bool // the last connection got no list of files; of the goroutine that follows
 }
 
 // New checks the configuration and fills in defaults. Nothing runs yet.

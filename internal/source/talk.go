@@ -93,7 +93,20 @@ type talk struct {
 	ctx context.Context
 	c   *wire.Client
 	cfg *Config
+	// locked: the list of files is not asked for, see errLocked. Else it is waited for so
+	// long.
+	locked   bool
+	patience time.Duration
 }
+
+// listTimeout bounds the wait for the list of files where kingbus can do without.
+const listTimeout = 3 * time.Second
+
+// errLocked: the source does not give the list of its files. It holds the lock on it
+// while it waits to rotate its binlog until all commits are through, and these may wait
+// for the acknowledgement of kingbus (semi-sync), which comes only once the binlog is
+// asked for (MYSQL_BIN_LOG::new_file_impl in sql/binlog.cc; seen with 9.7).
+var errLocked = errors.New("the source does not say which binlog files it has: it seems to rotate its binlog, and to wait for commits meanwhile")
 
 // value returns the first column of the first row as text; unknown is true if
 // the source does not know the variable, or has no row.
@@ -173,8 +186,10 @@ func (t *talk) facts() (*facts, error) {
 	if f.logBin = logBin == "1"; !f.logBin {
 		return f, nil
 	}
-	if f.files, err = t.binlogs(); err != nil {
-		return nil, err
+	if f.locked = t.locked; !f.locked {
+		if f.files, err = t.binlogs(); err != nil {
+			return nil, err
+		}
 	}
 	f.variables, err = t.variables()
 	return f, err
@@ -211,7 +226,9 @@ func (t *talk) gtids(sql string) (gtid.Set, error) {
 }
 
 func (t *talk) binlogs() ([]logFile, error) {
-	res, err := t.c.Query(t.ctx, "SHOW BINARY LOGS")
+	ctx, cancel := context.WithTimeoutCause(t.ctx, t.patience, errLocked)
+	defer cancel()
+	res, err := t.c.Query(ctx, "SHOW BINARY LOGS")
 	switch {
 	case wire.IsCode(err, errNoBinaryLogging):
 		return nil, &Problem{Kind: KindBinlogOff, Reason: "the source writes no binlog", Action: "start it with --log-bin and a --server-id", Err: err}

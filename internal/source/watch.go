@@ -69,7 +69,7 @@ func (s *session) look(ctx context.Context) (*facts, error) {
 		return nil, err
 	}
 	defer func() { _ = c.Command([]byte{wire.ComQuit}); _ = c.Close() }()
-	f, err := (&talk{ctx: ctx, c: c, cfg: s.cfg}).facts()
+	f, err := (&talk{ctx: ctx, c: c, cfg: s.cfg, patience: queryTimeout}).facts()
 	if err == nil && len(f.files) == 0 {
 		err = errors.New("the source lists no binlog file")
 	}
