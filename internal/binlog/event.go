@@ -43,9 +43,6 @@ var (
 	// ErrUnsupported is wrapped by the errors for events that this version of
 	// kingbus does not know and may not ignore.
 	ErrUnsupported = errors.New("unsupported binlog event")
-
-	// ErrMariaDB is returned for events that only MariaDB writes.
-	ErrMariaDB = errors.New("MariaDB binlog events are not supported yet")
 )
 
 // EventType is the type byte of an event header.

@@ -46,7 +46,7 @@ func algorithm(crc bool) Checksum {
 // what is accepted must be encoded to what decodes to the same.
 func FuzzDecoders(f *testing.F) {
 	seedEvents(f, TypeFormatDescription, TypeRotate, TypePreviousGTIDs, TypeGTID, TypeGTIDTagged, TypeAnonymousGTID,
-		TypeQuery, TypeXID, TypeXAPrepare, TypeTransactionPayload)
+		TypeQuery, TypeXID, TypeXAPrepare, TypeTransactionPayload, TypeMariaGTID)
 	f.Add(AppendHeartbeatV2(nil, 1, Heartbeat{"binlog.000001", 1 << 40}, ChecksumCRC32), true)
 	v1, _ := AppendHeartbeat(nil, 1, Heartbeat{"binlog.000001", 1 << 30}, ChecksumNone)
 	f.Add(v1, false)

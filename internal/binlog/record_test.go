@@ -152,7 +152,7 @@ func (r *recorder) disconnect() {
 // status returns the current file and its end.
 func (r *recorder) status() (string, uint64) {
 	sql := "SHOW BINARY LOG STATUS"
-	if r.server.Server.Flavour == mysqltest.MySQL56 {
+	if r.server.Server.Flavour != mysqltest.MySQL97 {
 		sql = "SHOW MASTER STATUS"
 	}
 	rows, err := r.server.Query(r.t.Context(), sql)
@@ -252,6 +252,8 @@ func TestAgainstServers(t *testing.T) {
 		{"9.7", mysqltest.Options{Flavour: mysqltest.MySQL97}, slices.Concat(scenarios97, off(scenarios97))},
 		{"5.6", mysqltest.Options{Flavour: mysqltest.MySQL56}, scenarios56},
 		{"5.6 with GTIDs", mysqltest.Options{Flavour: mysqltest.MySQL56, Args: gtid56}, scenarios56GTID},
+		{"MariaDB 10.11", mysqltest.Options{Flavour: mysqltest.MariaDB1011}, scenariosMaria("maria1011")},
+		{"MariaDB 11.8", mysqltest.Options{Flavour: mysqltest.MariaDB118}, scenariosMaria("maria118")},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := newRecorder(t, tc.opts)

@@ -1,5 +1,7 @@
 package binlog
 
+import "slices"
+
 // scenario is a script that fills one binlog file. Statements run one by one
 // in one session; "other:" runs one in a second session, "?" in front says that
 // the statement must fail, "~" that it may, "restart" restarts the server. What
@@ -179,6 +181,60 @@ var statements56 = []string{
 	`CREATE TABLE s SELECT UUID() AS u`, `CREATE PROCEDURE p(x INT) INSERT INTO m (v) VALUES (x)`, `CALL p(7)`,
 	`?INSERT INTO m (id, v) VALUES (100, 1), (100, 2)`,
 	`DROP DATABASE d1`, `FLUSH BINARY LOGS`,
+}
+
+// scenariosMaria run on a MariaDB.
+func scenariosMaria(prefix string) []scenario {
+	xa := []string{
+		`CREATE DATABASE d4`, `USE d4`, `CREATE TABLE t (id INT PRIMARY KEY AUTO_INCREMENT, v TEXT)`, `CREATE TABLE m (v TEXT) ENGINE=MyISAM`,
+		`XA START 'one'`, `INSERT INTO t (v) VALUES ('a')`, `XA END 'one'`, `XA PREPARE 'one'`, `XA COMMIT 'one'`,
+		`XA START 'g','b',7`, `INSERT INTO t (v) VALUES ('a')`, `XA END 'g','b',7`, `XA PREPARE 'g','b',7`, `XA ROLLBACK 'g','b',7`,
+		`XA START 'phase'`, `INSERT INTO t (v) VALUES ('a')`, `XA END 'phase'`, `XA COMMIT 'phase' ONE PHASE`,
+		`XA START 'early'`, `INSERT INTO t (v) VALUES ('a')`, `XA END 'early'`, `XA ROLLBACK 'early'`,
+		`XA START 'my'`, `INSERT INTO m VALUES ('a')`, `XA END 'my'`, `XA PREPARE 'my'`, `XA COMMIT 'my'`,
+		`XA START 'both'`, `INSERT INTO m VALUES ('a')`, `INSERT INTO t (v) VALUES ('b')`, `XA END 'both'`, `XA ROLLBACK 'both'`,
+		`XA START 'both2'`, `INSERT INTO m VALUES ('a')`, `INSERT INTO t (v) VALUES ('b')`, `XA END 'both2'`, `XA PREPARE 'both2'`, `XA COMMIT 'both2'`,
+		`XA START 'empty'`, `XA END 'empty'`, `XA PREPARE 'empty'`, `XA COMMIT 'empty'`,
+		`SET binlog_format = STATEMENT`, `XA START 'stmt'`, `INSERT INTO t (v) VALUES ('b')`, `XA END 'stmt'`, `XA PREPARE 'stmt'`, `XA ROLLBACK 'stmt'`,
+		`DROP DATABASE d4`, `FLUSH BINARY LOGS`,
+	}
+	maria := slices.Concat(rowsMaria, []string{
+		`SET STATEMENT binlog_alter_two_phase = 1 FOR ALTER TABLE t ADD c INT`, `CREATE SEQUENCE sq`, `SELECT NEXTVAL(sq)`,
+		`CREATE OR REPLACE TABLE t (id INT PRIMARY KEY) ENGINE=InnoDB`, `CREATE TABLE h (id INT) WITH SYSTEM VERSIONING`, `INSERT INTO h VALUES (1)`,
+		`SET gtid_domain_id = 7`, `INSERT INTO t VALUES (1)`, `SET gtid_domain_id = 0`, `SET skip_replication = 1`, `INSERT INTO t VALUES (2)`, `SET skip_replication = 0`,
+		`SET binlog_annotate_row_events = OFF`, `INSERT INTO t VALUES (3)`,
+		`DROP DATABASE d1`, `FLUSH BINARY LOGS`,
+	})
+	return []scenario{
+		{prefix + "-row", maria},
+		{prefix + "-statement", slices.Concat([]string{`SET binlog_format = STATEMENT`}, statements56)},
+		{prefix + "-mixed", slices.Concat([]string{`SET binlog_format = MIXED`}, statements56)},
+		{prefix + "-xa", xa},
+		{prefix + "-compressed", slices.Concat([]string{`SET GLOBAL log_bin_compress = ON`, `SET GLOBAL log_bin_compress_min_len = 10`},
+			rowsMaria, []string{`INSERT INTO t (v) VALUES (REPEAT('x', 100000))`, `DROP DATABASE d1`},
+			[]string{`SET binlog_format = STATEMENT`}, statements56[:len(statements56)-1], []string{`SET GLOBAL log_bin_compress = OFF`, `FLUSH BINARY LOGS`})},
+		{prefix + "-nochecksum", []string{
+			`SET GLOBAL binlog_checksum = NONE`, `CREATE DATABASE d9`, `CREATE TABLE d9.t (id INT)`, `INSERT INTO d9.t VALUES (1)`,
+			`SET GLOBAL binlog_checksum = CRC32`,
+		}},
+		{prefix + "-stop", []string{`INSERT INTO d9.t VALUES (2)`, `restart`}},
+	}
+}
+
+var rowsMaria = []string{
+	`CREATE DATABASE d1`, `USE d1`, `CREATE TABLE t (id INT PRIMARY KEY AUTO_INCREMENT, v LONGTEXT)`, `CREATE TABLE m (v TEXT) ENGINE=MyISAM`,
+	`INSERT INTO t (v) VALUES ('a')`, `INSERT INTO m VALUES ('a')`, `CREATE TABLE s SELECT * FROM t`, `CREATE TABLE s2 LIKE t`,
+	`CREATE TABLE ar (v TEXT) ENGINE=Aria`, `INSERT INTO ar VALUES ('a')`,
+	`BEGIN`, `INSERT INTO t (v) VALUES ('a')`, `INSERT INTO m VALUES ('a')`, `SAVEPOINT a`, `INSERT INTO t (v) VALUES ('b')`, `ROLLBACK TO a`, `COMMIT`,
+	`BEGIN`, `INSERT INTO t (v) VALUES ('a')`, `SAVEPOINT a`, `INSERT INTO m VALUES ('x')`, `ROLLBACK TO a`, `INSERT INTO t (v) VALUES ('b')`, `COMMIT`,
+	`BEGIN`, `INSERT INTO t (v) VALUES ('a')`, `INSERT INTO m VALUES ('a')`, `ROLLBACK`, `BEGIN`, `INSERT INTO t (v) VALUES ('never')`, `ROLLBACK`,
+	`CREATE TEMPORARY TABLE tt (id INT)`, `INSERT INTO tt VALUES (1)`, `INSERT INTO t (v) SELECT id FROM tt`, `DROP TEMPORARY TABLE tt`,
+	`CREATE TABLE x1 (id INT)`, `CREATE TABLE x2 (id INT)`, `/* a comment */ DROP TABLE x1, x2`, `CREATE TABLE x3 (id INT)`, `?DROP TABLE x3, x4`,
+	`CREATE USER u1 IDENTIFIED BY 'secret'`, `GRANT SELECT ON d1.* TO u1`, `DROP USER u1`, `ANALYZE TABLE t`, `OPTIMIZE TABLE t`, `FLUSH TABLES`,
+	`CREATE PROCEDURE p() INSERT INTO t (v) VALUES ('p1')`, `CALL p()`, `BEGIN`, `CALL p()`, `COMMIT`,
+	`LOAD DATA INFILE 'LOAD' INTO TABLE t (v)`, `LOAD DATA INFILE 'LOAD' INTO TABLE m`, `UPDATE t SET v = 'u'`, `DELETE FROM m`,
+	`BEGIN`, `COMMIT`, `BEGIN`, `INSERT INTO t (v) VALUES ('interleaved')`, "other:INSERT INTO d1.t (v) VALUES ('other')", `COMMIT`,
+	`BEGIN`, `INSERT INTO t (v) VALUES (REPEAT('big', 50000))`, `DELETE FROM t WHERE id = 1`, `COMMIT`,
 }
 
 // long makes a QUERY event longer than MaxWhole.

@@ -26,6 +26,8 @@ const MaxWhole = 128 << 10
 //   - GTID event, TRANSACTION_PAYLOAD
 //   - each but the last also without a GTID event (gtid_mode OFF up to 5.6)
 //   - INCIDENT, with a GTID event or without
+//   - with MariaDB: its own GTID event, which says whether one statement follows or
+//     it stands for BEGIN
 //
 // MySQL's own rules for that are in sql/rpl_trx_boundary_parser.cc. Where that
 // only warns, and no server can have written the events, Next returns an
@@ -106,15 +108,12 @@ type Effect struct {
 // middle of a file, as a source sends it again on resuming, is accepted
 // outside transactions and gives the checksum algorithm.
 //
-// After an error, which wraps ErrMalformed, ErrUnsupported or ErrMariaDB, the
-// tracker is as it was before the call.
+// After an error, which wraps ErrMalformed or ErrUnsupported, the tracker is as
+// it was before the call.
 func (t *Tracker) Next(head []byte) (Effect, error) {
 	h, err := ParseHeader(head)
 	if err != nil {
 		return Effect{}, err
-	}
-	if h.Type.IsMariaDB() {
-		return Effect{}, ErrMariaDB
 	}
 	if err := fits(h, head); err != nil {
 		return Effect{}, err
@@ -153,7 +152,7 @@ func (t *Tracker) Next(head []byte) (Effect, error) {
 // the same.
 func (t *Tracker) inside(h Header) bool {
 	switch h.Type {
-	case TypeTableMap, TypeWriteRows, TypeUpdateRows, TypeDeleteRows:
+	case TypeTableMap, TypeWriteRows, TypeUpdateRows, TypeDeleteRows, TypeWriteRowsV1, TypeUpdateRowsV1, TypeDeleteRowsV1:
 		return t.state == stateBegun && int(h.Length) >= HeaderSize+rowsHead+t.checksum.Size()
 	}
 	return false
@@ -226,6 +225,9 @@ func (t *Tracker) step(h Header, head []byte) (action, error) {
 			return 0, t.unexpected(h)
 		}
 		return actStay, nil
+	}
+	if h.Type.IsMariaDB() {
+		return t.maria(h, head)
 	}
 	if h.Flags&FlagIgnorable != 0 {
 		return actStay, nil

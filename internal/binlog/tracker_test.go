@@ -63,6 +63,12 @@ func makeStep(t *testing.T, name string) []byte {
 		return makeGTID(stepGTID)
 	case "ANONYMOUS":
 		return makeGTID("")
+	case "MARIA", "MARIA standalone":
+		body = make([]byte, 19)
+		if h.Type = TypeMariaGTID; kind != "MARIA" {
+			body[12] = mariaStandalone
+		}
+		return makeEvent(h, body)
 	}
 	if text, ok := strings.CutPrefix(kind, "q:"); ok {
 		return makeQuery(text)
@@ -146,7 +152,16 @@ func TestTracker(t *testing.T) {
 			{"Ignorable+ignorable", "."}, {"Type_99+ignorable", "."}, {"GTID", "b"}, {"Type_99+ignorable", "-"}, {"q:BEGIN", "-"}, {"Xid", "e"},
 			{"Type_99", "!"}, {"Ignorable", "!"}, {"Load", "!"}, {"Write_rows_event_old", "!"}, {"Start_v3", "!"}, {"Type_0", "!"},
 		}},
-		{"MariaDB", []stepCase{{"Gtid_list+ignorable", "!"}, {"Annotate_rows", "!"}, {"Binlog_checkpoint", "!"}, {"Write_rows_compressed_v1", "!"}}},
+		{"MariaDB", []stepCase{
+			{"Gtid_list", "."}, {"Binlog_checkpoint", "."}, {"Start_encryption", "."}, {"Gtid_list+artificial", "."},
+			{"MARIA standalone", "b"}, {"MARIA", "!"}, {"Gtid_list", "!"}, {"Binlog_checkpoint", "!"}, {"Xid", "!"}, {"q:CREATE TABLE t", "e"},
+			{"MARIA standalone", "b"}, {"Intvar", "-"}, {"Query_compressed", "e"},
+			{"MARIA standalone", "b"}, {"q:XA COMMIT X'6f',X'',1", "e"}, {"MARIA standalone", "b"}, {"q:XA ROLLBACK X'6f',X'',1", "e"},
+			{"MARIA", "b"}, {"MARIA standalone", "!"}, {"Rotate", "!"}, {"Annotate_rows", "-"}, {"Table_map", "-"}, {"Write_rows_v1+stmt", "-"}, {"Query_compressed", "-"}, {"Xid", "e"},
+			{"MARIA", "b"}, {"Write_rows_compressed_v1", "-"}, {"Write_rows_compressed_v1+stmt", "-"}, {"q:COMMIT", "e"},
+			{"MARIA", "b"}, {"q:INSERT", "-"}, {"q:ROLLBACK", "e"}, {"MARIA", "b"}, {"q:XA END X'6f',X'',1", "-"}, {"XA_prepare", "e"},
+			{"Start_encryption+ignorable", "."}, {"Type_172", "!"}, {"Type_172+ignorable", "."},
+		}},
 		{"what no server writes", []stepCase{
 			{"Xid", "!"}, {"q:COMMIT", "!"}, {"q:ROLLBACK", "!"}, {"XA_prepare", "!"},
 			{"GTID", "b"}, {"GTID", "!"}, {"ANONYMOUS", "!"}, {"Xid", "!"}, {"q:COMMIT", "!"}, {"FDE", "!"}, {"Rotate", "!"}, {"Stop", "!"}, {"Previous_gtids", "!"},
@@ -179,7 +194,7 @@ func TestTracker(t *testing.T) {
 					if tr != before {
 						t.Fatalf("step %d, %s: an error changed the state", i, s.event)
 					}
-					if !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrUnsupported) && !errors.Is(err, ErrMariaDB) {
+					if !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrUnsupported) {
 						t.Errorf("step %d, %s: error %v", i, s.event, err)
 					}
 					continue
@@ -386,7 +401,7 @@ func TestTrackerInside(t *testing.T) {
 			}
 		}
 	}
-	if want := 4 * (12 + 8); short != want {
+	if want := 7 * (12 + 8); short != want {
 		t.Errorf("%d events go the short way, want %d", short, want)
 	}
 }

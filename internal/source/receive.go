@@ -209,7 +209,7 @@ func (r *receiver) broken(err error) error {
 // malformed says that the event at the present position must not be stored.
 func (r *receiver) malformed(err error) error {
 	action := "kingbus stored nothing of it and asks again; if it stays, look at that position with mysqlbinlog --verify-binlog-checksum on the source"
-	if errors.Is(err, binlog.ErrUnsupported) || errors.Is(err, binlog.ErrMariaDB) {
+	if errors.Is(err, binlog.ErrUnsupported) {
 		action = "kingbus stored nothing of it; use a version of kingbus that knows this event"
 	}
 	return &Problem{Kind: KindMalformed, At: stream.Coordinates{File: r.file, Pos: r.pos}, Reason: "the source sent an event that cannot be stored", Action: action, Err: err}
