@@ -131,7 +131,7 @@ func (n *node) sourceStatus(st stream.Status, group admin.Cluster) admin.Source 
 	case s.Problem == nil && s.LastError != "" && !out.Connected:
 		out.NextStep = "nothing yet: it is tried again by itself; if it lasts, check that the source runs and can be reached from here"
 	}
-	if s.UUID != "" {
+	if s.Version != "" {
 		out.ServerUUID, out.Version = s.UUID, s.Version
 	}
 	return out

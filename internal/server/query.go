@@ -38,7 +38,7 @@ func (c *session) notYet(err error) error {
 		return err
 	}
 	src := c.server.cfg.Stream.Status().Source
-	if _, known := src.Variables["gtid_mode"]; src.UUID != "" && !known {
+	if _, known := src.Variables["gtid_mode"]; src.Version != "" && !known {
 		return err
 	}
 	return wire.Errorf(wire.ErServerShutdown, "kingbus: nothing was received from the source yet; come back")

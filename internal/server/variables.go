@@ -138,7 +138,7 @@ func (s *Server) ownVariables(src stream.Source) []sql.Variable {
 		fixed("init_connect", ""),
 	}
 	list = append(list, s.cfg.Variables...)
-	if src.UUID == "" {
+	if src.Version == "" {
 		list = append(list, fixed("binlog_format", "ROW"), fixed("binlog_checksum", "CRC32"), fixed("binlog_row_image", "FULL"),
 			number("lower_case_table_names", func() uint64 { return 0 }))
 	}

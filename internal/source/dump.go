@@ -9,7 +9,9 @@ import (
 
 // dumpHeartbeatV2 is a flag of both dump commands (BINLOG_SEND_HEARTBEAT_EVENT_V2
 // in sql/rpl_constants.h): heartbeats may have positions beyond 4 GiB. Sources
-// before 8.0.28 ignore it, MySQL replicas set it since then.
+// before 8.0.28 ignore it, MySQL replicas set it since then. To MariaDB the same bit
+// says that events of type ANNOTATE_ROWS are wanted (BINLOG_SEND_ANNOTATE_ROWS_EVENT in
+// sql/log_event.h), without which a file would have holes.
 const dumpHeartbeatV2 = 1 << 1
 
 // registration is COM_REGISTER_SLAVE, whose source-side reader is

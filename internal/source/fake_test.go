@@ -29,7 +29,8 @@ type fake struct {
 	conns   map[net.Conn]struct{}
 	files   []fakeFile
 	answers map[string]any // statement → value, or *wire.Error
-	dumps   []dumpRequest  // those that came
+	said    map[string]bool
+	dumps   []dumpRequest // those that came
 	sum     binlog.Checksum
 	byGTID  bool // wants COM_BINLOG_DUMP_GTID
 	// edit changes what is sent: the payloads (with the status byte) of dump n,
@@ -78,7 +79,7 @@ func newFake(t testing.TB, version string) *fake {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fake{t: t, ln: ln, acc: acc, conns: map[net.Conn]struct{}{}, sum: binlog.ChecksumCRC32, byGTID: true}
+	f := &fake{t: t, ln: ln, acc: acc, conns: map[net.Conn]struct{}{}, said: map[string]bool{}, sum: binlog.ChecksumCRC32, byGTID: true}
 	f.answers = map[string]any{
 		"SELECT UNIX_TIMESTAMP()":        "1700000000",
 		"SELECT @@GLOBAL.SERVER_ID":      "11",
@@ -207,6 +208,7 @@ func (f *fake) serve(nc net.Conn) {
 func (f *fake) query(s *wire.Session, sql string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.said[sql] = true
 	if v, ok := f.answers[sql]; ok {
 		if e, ok := v.(*wire.Error); ok {
 			return s.WriteError(e)
@@ -223,7 +225,11 @@ func (f *fake) query(s *wire.Session, sql string) error {
 		}
 		return rows(s, 2, out)
 	case sql == "SHOW GLOBAL VARIABLES":
-		return rows(s, 2, [][]any{{"gtid_mode", f.answers["SELECT @@GLOBAL.GTID_MODE"]}, {"report_password", "hush"}})
+		out := [][]any{{"report_password", "hush"}, {"gtid_strict_mode", "OFF"}}
+		if mode, ok := f.answers["SELECT @@GLOBAL.GTID_MODE"].(string); ok {
+			out = append(out, []any{"gtid_mode", mode})
+		}
+		return rows(s, 2, out)
 	}
 	return s.WriteError(wire.Errorf(wire.ErParse, "unexpected statement %s", sql))
 }

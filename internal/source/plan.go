@@ -13,7 +13,8 @@ import (
 // facts are what the source says of itself.
 type facts struct {
 	version   string
-	uuid      string
+	maria     bool
+	uuid      string // "": MariaDB, or MySQL 5.5
 	serverID  uint32
 	logBin    bool
 	gtidMode  string // ON, ON_PERMISSIVE, OFF_PERMISSIVE, OFF, UPGRADE_STEP_…
@@ -128,17 +129,26 @@ func checkServer(f *facts, s standing) error {
 	case f.serverID == s.identity.ServerID:
 		return &Problem{Kind: KindServerID, Reason: fmt.Sprintf("the source has the same server_id as kingbus, %d", f.serverID),
 			Action: "give the source another server_id, and check that it is not kingbus itself that is named as its source"}
-	case strings.EqualFold(f.uuid, s.identity.ServerUUID):
+	case f.uuid != "" && strings.EqualFold(f.uuid, s.identity.ServerUUID):
 		return &Problem{Kind: KindServerUUID, Reason: "the source has the same server_uuid as kingbus, " + f.uuid,
 			Action: "check that it is not kingbus itself that is named as its source; a MySQL server gets a new uuid when its auto.cnf is removed and it is restarted"}
-	case s.source.UUID != "" && !s.fresh && !strings.EqualFold(s.source.UUID, f.uuid):
+	// Of servers without uuid the format description of the file tells (sameFormat).
+	case s.source.UUID+s.source.Version != "" && !s.fresh && !strings.EqualFold(s.source.UUID, f.uuid):
 		return &Problem{Kind: KindOtherSource,
-			Reason: fmt.Sprintf("this is another server than the one that kingbus followed: its server_uuid is %s, that of before was %s", f.uuid, s.source.UUID),
+			Reason: fmt.Sprintf("this is another server than the one that kingbus followed: it is %s, that of before was %s", identify(f.version, f.uuid), identify(s.source.Version, s.source.UUID)),
 			Action: "check host and port; this version of kingbus cannot go on with another server in the same data folder"}
 	case len(f.files) == 0 && !(f.locked && !s.fresh):
 		return &Problem{Kind: KindBinlogOff, Reason: "the source lists no binlog file", Action: "check SHOW BINARY LOGS there"}
 	}
 	return nil
+}
+
+// identify tells servers apart, for messages.
+func identify(version, uuid string) string {
+	if uuid == "" {
+		return "a " + printable(version) + " without server_uuid"
+	}
+	return "a " + printable(version) + " with server_uuid " + uuid
 }
 
 // startingFile chooses the first file. begun is the one that an earlier
@@ -158,6 +168,10 @@ func startingFile(f *facts, start Start, begun string) (string, error) {
 		}
 		return start.file, nil
 	case startGTID:
+		if f.uuid == "" {
+			return "", &Problem{Kind: KindStart, Reason: "the source, " + printable(f.version) + ", has no GTIDs of MySQL's kind to start with",
+				Action: "choose a file, or leave the start out to begin with the oldest"}
+		}
 		for i := len(f.files) - 1; i >= 0; i-- {
 			set, ok, err := f.previous(f.files[i].name)
 			if err != nil {

@@ -14,7 +14,6 @@ type Kind string
 const (
 	KindLogin        Kind = "login"         // wrong password, TLS, authentication method
 	KindPrivilege    Kind = "privilege"     // the account lacks one
-	KindMariaDB      Kind = "mariadb"       // not supported yet
 	KindVersion      Kind = "version"       // too old
 	KindBinlogOff    Kind = "binlog-off"    // the source writes no binlog
 	KindServerID     Kind = "server-id"     // same as ours, or 0

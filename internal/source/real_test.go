@@ -60,6 +60,10 @@ func TestRealWorkload(t *testing.T) {
 		{"9.7 minimal", mysqltest.Options{Args: []string{"--binlog-row-image=MINIMAL", "--binlog-row-metadata=FULL", "--max-allowed-packet=1G", "--max-binlog-size=4096"}}, ""},
 		{"5.6", mysqltest.Options{Flavour: mysqltest.MySQL56, Args: []string{"--max-allowed-packet=64M", "--innodb-log-file-size=256M"}}, ""},
 		{"5.6 gtid", mysqltest.Options{Flavour: mysqltest.MySQL56, Args: on56}, ""},
+		{"MariaDB 10.11", mysqltest.Options{Flavour: mysqltest.MariaDB1011, Args: []string{"--max-allowed-packet=1G"}}, ""},
+		{"MariaDB 11.8", mysqltest.Options{Flavour: mysqltest.MariaDB118, Args: []string{"--max-allowed-packet=1G"}}, ""},
+		{"MariaDB 11.8 compressed", mysqltest.Options{Flavour: mysqltest.MariaDB118, Args: []string{"--max-allowed-packet=1G", "--log-bin-compress=ON", "--max-binlog-size=4096"}}, ""},
+		{"MariaDB 10.11 no checksums", mysqltest.Options{Flavour: mysqltest.MariaDB1011, Args: []string{"--max-allowed-packet=1G", "--binlog-checksum=NONE", "--binlog-annotate-row-events=OFF"}}, ""},
 		{"5.6 no checksums", mysqltest.Options{Flavour: mysqltest.MySQL56, Args: []string{"--binlog-checksum=NONE", "--max-allowed-packet=64M", "--innodb-log-file-size=256M"}}, ""},
 	}
 	for _, tt := range tests {
@@ -69,6 +73,10 @@ func TestRealWorkload(t *testing.T) {
 			// counts before its dump thread may send them: no case for the watch.
 			r := newRig(t, tt.opts, func(c *Config) { c.Watch = patience }).start()
 			work := workload
+			maria := r.inst.Server.Flavour.MariaDB()
+			if maria {
+				work = strings.ReplaceAll(work, "SET SESSION binlog_rows_query_log_events = ON; INSERT INTO t (a) VALUES ('rq'); SET SESSION binlog_rows_query_log_events = OFF;", "")
+			}
 			if strings.HasSuffix(tt.name, "gtid") || r.gtids() {
 				// Not allowed where GTIDs are enforced.
 				work = strings.ReplaceAll(work, "BEGIN; INSERT INTO t (a) VALUES ('mixed'); INSERT INTO m VALUES (3, 'z'); ROLLBACK;", "")
@@ -79,6 +87,10 @@ func TestRealWorkload(t *testing.T) {
 				r.exec("USE d; CREATE TABLE cts AS SELECT * FROM t")
 				r.exec(xaWork)
 				r.exec("CREATE USER u1 IDENTIFIED BY 'x'; GRANT SELECT ON d.* TO u1; DROP USER u1; INSERT INTO d.big VALUES (10, REPEAT('ab', 12000000)); INSERT INTO d.big SELECT id + 100, b FROM d.big")
+			} else if maria {
+				r.exec("USE d; CREATE TABLE cts AS SELECT * FROM t")
+				r.exec(xaWork)
+				r.exec("INSERT INTO d.big VALUES (10, REPEAT('ab', 12000000)); INSERT INTO d.big SELECT id + 100, b FROM d.big")
 			} else {
 				r.exec(xaWork[:strings.Index(xaWork, "XA START 'x2'")])
 				r.exec("INSERT INTO d.big VALUES (10, REPEAT('ab', 12000000))")
@@ -123,6 +135,8 @@ func TestRealRestarts(t *testing.T) {
 		{"9.7 off", mysqltest.Options{Args: []string{"--gtid-mode=OFF", "--enforce-gtid-consistency=OFF"}}},
 		{"5.6", mysqltest.Options{Flavour: mysqltest.MySQL56}},
 		{"5.6 gtid", mysqltest.Options{Flavour: mysqltest.MySQL56, Args: []string{"--gtid-mode=ON", "--enforce-gtid-consistency=ON", "--log-slave-updates"}}},
+		{"MariaDB 10.11", mysqltest.Options{Flavour: mysqltest.MariaDB1011}},
+		{"MariaDB 11.8", mysqltest.Options{Flavour: mysqltest.MariaDB118, Args: []string{"--sync-binlog=1"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -181,6 +195,8 @@ func TestRealKills(t *testing.T) {
 		{"9.7", mysqltest.Options{Args: []string{"--max-binlog-size=65536"}}},
 		{"9.7 off", mysqltest.Options{Args: []string{"--gtid-mode=OFF", "--enforce-gtid-consistency=OFF"}}},
 		{"5.6", mysqltest.Options{Flavour: mysqltest.MySQL56, Args: []string{"--max-binlog-size=65536"}}},
+		{"MariaDB 10.11 no checksums", mysqltest.Options{Flavour: mysqltest.MariaDB1011, Args: []string{"--max-binlog-size=65536", "--binlog-checksum=NONE"}}},
+		{"MariaDB 11.8", mysqltest.Options{Flavour: mysqltest.MariaDB118, Args: []string{"--max-binlog-size=65536"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -224,6 +240,12 @@ func TestRealReset(t *testing.T) {
 	off.compare("")
 	off.exec("RESET BINARY LOGS AND GTIDS")
 	awaitProblem(t, off.p, KindReset)
+
+	maria := newRig(t, mysqltest.Options{Flavour: mysqltest.MariaDB118}, nil).start()
+	maria.exec("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY); FLUSH BINARY LOGS; INSERT INTO d.t VALUES (1)")
+	maria.compare("")
+	maria.exec("RESET MASTER")
+	awaitProblem(t, maria.p, KindReset)
 
 	// The same file name, longer than before, with as many transactions.
 	same := newRig(t, mysqltest.Options{}, nil).start()
@@ -437,10 +459,6 @@ func TestRealChecks(t *testing.T) {
 	// No binlog at all.
 	off := newRig(t, mysqltest.Options{Args: []string{"--skip-log-bin"}}, nil).start()
 	awaitProblem(t, off.p, KindBinlogOff)
-
-	// A MariaDB.
-	maria := newRig(t, mysqltest.Options{Flavour: mysqltest.MariaDB1011}, nil).start()
-	awaitProblem(t, maria.p, KindMariaDB)
 }
 
 // identity replaces that of the stream.

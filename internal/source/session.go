@@ -69,7 +69,7 @@ func (s *session) run(ctx context.Context) (err error) {
 	if _, err := makePlan(f, here, s.cfg.Start, s.cfg.maxAsk); err != nil {
 		return err
 	}
-	checksum, err := t.present()
+	checksum, err := t.present(f.maria)
 	if err != nil {
 		return err
 	}

@@ -137,7 +137,7 @@ func TestMalformed(t *testing.T) {
 		{"unknown status", func(p [][]byte) [][]byte { p[rows2][0] = 7; return p }, rows2, "no event"},
 		{"semi-sync header", func(p [][]byte) [][]byte { p[rows2][0] = 0xef; return p }, rows2, "no event"},
 		{"unknown type", func(p [][]byte) [][]byte { p[rows2][5] = 99; fix(p[rows2]); return p }, rows2, "type 99"},
-		{"MariaDB's type", func(p [][]byte) [][]byte { p[rows2][5] = 162; fix(p[rows2]); return p }, rows2, "MariaDB"},
+		{"a type of MariaDB", func(p [][]byte) [][]byte { p[rows2][5] = 162; fix(p[rows2]); return p }, rows2, "not expected within BEGIN"},
 		{"GTID within a transaction", func(p [][]byte) [][]byte { p[rows2][5] = 33; fix(p[rows2]); return p }, rows2, "Gtid"},
 		{"XID outside", func(p [][]byte) [][]byte { p[gtid2][5] = 16; fix(p[gtid2]); return p }, gtid2, "not expected"},
 		{"malformed GTID", func(p [][]byte) [][]byte { clear(p[gtid2][1+19+17 : 1+19+25]); fix(p[gtid2]); return p }, gtid2, "transaction number 0"},
@@ -259,8 +259,8 @@ func TestRefusals(t *testing.T) {
 		{"our uuid", func(f *fake) { f.answers["SELECT @@GLOBAL.SERVER_UUID"] = "BBBBBBBB-1111-2222-3333-444444444444" }, KindServerUUID, "same server_uuid"},
 		{"no uuid", func(f *fake) {
 			f.answers["SELECT @@GLOBAL.SERVER_UUID"] = wire.Errorf(wire.ErUnknownSystemVariable, "Unknown system variable 'SERVER_UUID'")
-		}, KindVersion, "5.6 and later"},
-		{"MariaDB behind a proxy", func(f *fake) { f.answers["SELECT VERSION()"] = "10.11.1-MariaDB" }, KindMariaDB, "not supported yet"},
+		}, KindVersion, "5.5 and later"},
+		{"too old", func(f *fake) { f.answers["SELECT VERSION()"] = "5.1.73" }, KindVersion, "5.5 and later"},
 		{"no file", func(f *fake) { f.files = nil }, KindBinlogOff, "no binlog file"},
 		{"1236", func(f *fake) {
 			f.edit = func(int, [][]byte) ([][]byte, bool) {
@@ -315,10 +315,74 @@ func errorPayload(code uint16, text string) []byte {
 	return append(append(b, "#HY000"...), text...)
 }
 
-func TestMariaDBGreeting(t *testing.T) {
-	f, m := newFake(t, "5.5.5-10.11.19-MariaDB"), newModel(t)
-	p, _ := start(t, f.config(m))
-	awaitProblem(t, p, KindMariaDB)
+// TestWithoutUUID: servers that know neither uuid nor GTIDs of MySQL's kind are asked
+// for neither, and followed by position.
+func TestWithoutUUID(t *testing.T) {
+	unknown := func(name string) *wire.Error {
+		return wire.Errorf(wire.ErUnknownSystemVariable, "Unknown system variable '%s'", name)
+	}
+	for _, tt := range []struct {
+		version    string
+		sum        binlog.Checksum
+		capability bool
+		change     func(f *fake)
+	}{
+		{"5.5.62-log", binlog.ChecksumNone, false, func(f *fake) {
+			f.answers["SET @master_binlog_checksum = @@global.binlog_checksum, @source_binlog_checksum = @@global.binlog_checksum"] = unknown("binlog_checksum")
+		}},
+		{"10.11.19-MariaDB-log", binlog.ChecksumCRC32, true, func(*fake) {}},
+		{"11.8.9-MariaDB", binlog.ChecksumNone, true, func(f *fake) { f.answers["SELECT @source_binlog_checksum"] = "NONE" }},
+	} {
+		t.Run(tt.version, func(t *testing.T) {
+			f, m := newFake(t, tt.version), newModel(t)
+			f.sum, f.byGTID = tt.sum, false
+			f.files = someFiles(3, tt.sum, 50, 60)
+			for _, name := range []string{"SERVER_UUID", "GTID_MODE", "GTID_EXECUTED", "GTID_OWNED", "GTID_PURGED"} {
+				f.answers["SELECT @@GLOBAL."+name] = unknown(name)
+			}
+			tt.change(f)
+			// It breaks off in the middle once.
+			f.edit = func(n int, p [][]byte) ([][]byte, bool) {
+				if n == 0 {
+					return p[:len(p)/2], true
+				}
+				return p, false
+			}
+			p, stop := start(t, f.config(m))
+			m.awaitFiles(p, f.files)
+			if st := p.Status(); st.UUID != "" || st.GTIDs || st.Version != tt.version {
+				t.Errorf("status: %+v", st)
+			}
+			for _, d := range f.requests() {
+				if d.byGTID {
+					t.Errorf("asked by GTID: %+v", d)
+				}
+			}
+			said := false
+			f.change(func() { said = f.said["SET @mariadb_slave_capability = 4"] })
+			if said != tt.capability {
+				t.Errorf("capability announced: %v, want %v", said, tt.capability)
+			}
+			stop()
+
+			// A server with a uuid is another one.
+			mysql := newFake(t, "9.7.4")
+			mysql.files = f.files
+			p, _ = start(t, mysql.config(m))
+			if problem := awaitProblem(t, p, KindOtherSource); !strings.Contains(problem.Error(), "without server_uuid") {
+				t.Errorf("got %v", problem)
+			}
+		})
+	}
+	f, m := newFake(t, "10.11.19-MariaDB"), newModel(t)
+	f.files = someFiles(1, binlog.ChecksumCRC32, 50)
+	cfg := f.config(m)
+	var err error
+	if cfg.Start, err = ParseStart("gtid:" + fakeUUID + ":1-5"); err != nil {
+		t.Fatal(err)
+	}
+	p, _ := start(t, cfg)
+	awaitProblem(t, p, KindStart)
 }
 
 func TestPassing(t *testing.T) {

@@ -53,10 +53,6 @@ func dial(ctx context.Context, cfg *Config) (*wire.Client, error) {
 		ReadTimeout: queryTimeout, WriteTimeout: queryTimeout, ReadBuffer: readBuffer,
 	})
 	switch {
-	case err == nil && c.Greeting().IsMariaDB():
-		_ = c.Close()
-		return nil, &Problem{Kind: KindMariaDB, Reason: "the source is a MariaDB (" + printable(c.Greeting().Version) + "), which is not supported yet",
-			Action: "name a MySQL server, 5.6 or later"}
 	case wire.IsCode(err, wire.ErAccessDenied, wire.ErHostNotPrivileged, wire.ErDBAccessDenied):
 		return nil, &Problem{Kind: KindLogin, Reason: "the source refuses the login", Action: "check user, password and the hosts that the account may come from", Err: err}
 	case errors.Is(err, wire.ErrInsecurePassword):
@@ -149,34 +145,14 @@ func (t *talk) facts() (*facts, error) {
 	if f.version, _, err = t.value("SELECT VERSION()"); err != nil {
 		return nil, err
 	}
-	if strings.Contains(f.version, "MariaDB") {
-		return nil, &Problem{Kind: KindMariaDB, Reason: "the source is a MariaDB (" + printable(f.version) + "), which is not supported yet", Action: "name a MySQL server, 5.6 or later"}
-	}
-	uuid, unknown, err := t.value("SELECT @@GLOBAL.SERVER_UUID")
-	if err != nil {
-		return nil, err
-	}
-	parsed, err := gtid.ParseUUID(uuid)
-	if unknown || err != nil || !f.atLeast(5, 6) {
-		return nil, &Problem{Kind: KindVersion, Reason: fmt.Sprintf("the source is version %s with server_uuid %q; kingbus follows MySQL 5.6 and later", printable(f.version), printable(uuid)),
-			Action: "name another server"}
-	}
-	f.uuid = parsed.String()
-	mode, _, err := t.value("SELECT @@GLOBAL.GTID_MODE")
-	if err != nil {
-		return nil, err
-	}
-	f.gtidMode = strings.ToUpper(mode)
-	// What is owned now may be executed the next moment: this order loses none.
-	owned, _, err := t.value("SELECT @@GLOBAL.GTID_OWNED")
-	if err != nil {
-		return nil, err
-	}
-	f.owned = parseOwned(owned)
-	if f.executed, err = t.gtids("SELECT @@GLOBAL.GTID_EXECUTED"); err != nil {
-		return nil, err
-	}
-	if f.purged, err = t.gtids("SELECT @@GLOBAL.GTID_PURGED"); err != nil {
+	f.maria = strings.Contains(f.version, "MariaDB")
+	if f.maria || !f.atLeast(5, 6) {
+		// Neither uuid nor GTIDs of MySQL's kind: it is followed by file and position.
+		f.gtidMode = "OFF"
+		if !f.atLeast(5, 5) {
+			return nil, tooOld(f.version, "")
+		}
+	} else if err := t.identity(f); err != nil {
 		return nil, err
 	}
 	logBin, _, err := t.value("SELECT @@GLOBAL.LOG_BIN")
@@ -191,8 +167,42 @@ func (t *talk) facts() (*facts, error) {
 			return nil, err
 		}
 	}
-	f.variables, err = t.variables()
+	f.variables, err = t.variables(f.maria)
 	return f, err
+}
+
+func tooOld(version, uuid string) error {
+	return &Problem{Kind: KindVersion, Reason: fmt.Sprintf("the source is version %s with server_uuid %q; kingbus follows MySQL 5.5 and later, and MariaDB", printable(version), printable(uuid)),
+		Action: "name another server"}
+}
+
+// identity asks for the uuid and the GTIDs, which servers have from MySQL 5.6 on.
+func (t *talk) identity(f *facts) error {
+	uuid, unknown, err := t.value("SELECT @@GLOBAL.SERVER_UUID")
+	if err != nil {
+		return err
+	}
+	parsed, err := gtid.ParseUUID(uuid)
+	if unknown || err != nil {
+		return tooOld(f.version, uuid)
+	}
+	f.uuid = parsed.String()
+	mode, _, err := t.value("SELECT @@GLOBAL.GTID_MODE")
+	if err != nil {
+		return err
+	}
+	f.gtidMode = strings.ToUpper(mode)
+	// What is owned now may be executed the next moment: this order loses none.
+	owned, _, err := t.value("SELECT @@GLOBAL.GTID_OWNED")
+	if err != nil {
+		return err
+	}
+	f.owned = parseOwned(owned)
+	if f.executed, err = t.gtids("SELECT @@GLOBAL.GTID_EXECUTED"); err != nil {
+		return err
+	}
+	f.purged, err = t.gtids("SELECT @@GLOBAL.GTID_PURGED")
+	return err
 }
 
 // ownedGTIDs matches the part of gtid_owned about one uuid or tag: its numbers, each
@@ -283,8 +293,9 @@ const (
 )
 
 // variables reads the global variables, without those that say how the source's
-// machine looks, are secret, or change all the time.
-func (t *talk) variables() (map[string]string, error) {
+// machine looks, are secret, or change all the time. Those about MariaDB's GTIDs would
+// tell replicas that they can ask by them.
+func (t *talk) variables(maria bool) (map[string]string, error) {
 	res, err := t.c.Query(t.ctx, "SHOW GLOBAL VARIABLES")
 	if err != nil {
 		return nil, fmt.Errorf("SHOW GLOBAL VARIABLES: %w", err)
@@ -299,6 +310,9 @@ func (t *talk) variables() (map[string]string, error) {
 		total += len(name) + len(value)
 		if len(out) >= maxVariables || total > maxVariableBytes {
 			break
+		}
+		if maria && (strings.HasPrefix(name, "gtid_") || strings.HasPrefix(name, "wsrep_") || strings.HasPrefix(name, "aria_")) {
+			continue
 		}
 		if len(value) <= maxVariableValue && servable(name) {
 			out[name] = value
@@ -332,12 +346,21 @@ func servable(name string) bool {
 // present tells the source how the stream wants to be served: heartbeats and
 // checksums. It returns the algorithm of what comes before the first format
 // description.
-func (t *talk) present() (binlog.Checksum, error) {
+func (t *talk) present(maria bool) (binlog.Checksum, error) {
+	if maria { // else it sends events that look like those of MySQL 5.1
+		if err := t.set("SET @mariadb_slave_capability = 4"); err != nil {
+			return 0, err
+		}
+	}
 	ns := t.cfg.Heartbeat.Nanoseconds()
 	if err := t.set(fmt.Sprintf("SET @master_heartbeat_period = %d, @source_heartbeat_period = %d", ns, ns)); err != nil {
 		return 0, err
 	}
-	if err := t.set("SET @master_binlog_checksum = @@global.binlog_checksum, @source_binlog_checksum = @@global.binlog_checksum"); err != nil {
+	err := t.set("SET @master_binlog_checksum = @@global.binlog_checksum, @source_binlog_checksum = @@global.binlog_checksum")
+	if wire.IsCode(err, wire.ErUnknownSystemVariable) {
+		return binlog.ChecksumNone, nil // 5.5
+	}
+	if err != nil {
 		return 0, err
 	}
 	sum, _, err := t.value("SELECT @source_binlog_checksum")
