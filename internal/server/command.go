@@ -13,6 +13,7 @@ import (
 const (
 	flagNonBlock    uint16 = 1 // EOF at the end of the binlog instead of waiting
 	flagHeartbeatV2 uint16 = 2 // the client knows heartbeats of version 2
+	flagAnnotate    uint16 = 2 // the same bit from a MariaDB: it wants ANNOTATE_ROWS events
 )
 
 // maxRequestName is the longest file name in a COM_BINLOG_DUMP_GTID, in bytes

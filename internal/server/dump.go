@@ -40,14 +40,14 @@ const maxErrorText = 511
 
 // Why a dump ends, as the cause of its context.
 var (
-	errKicked     = fatal(textSameUUID)
-	errGone       = errors.New("the client is gone")
-	errKillQuery  = errors.New("KILL QUERY")
-	errKilled     = errors.New("KILL")
-	errComeBack   = errors.New("the replica is ahead of this node")
-	errUnsure     = fmt.Errorf("the cluster does not tell what this node lacks: %w", errComeBack)
-	errShutdown   = errors.New("the server shuts down")
-	errNotSupport = fatal("MariaDB replicas are not supported yet")
+	errKicked    = fatal(textSameUUID)
+	errGone      = errors.New("the client is gone")
+	errKillQuery = errors.New("KILL QUERY")
+	errKilled    = errors.New("KILL")
+	errComeBack  = errors.New("the replica is ahead of this node")
+	errUnsure    = fmt.Errorf("the cluster does not tell what this node lacks: %w", errComeBack)
+	errShutdown  = errors.New("the server shuts down")
+	errMariaGTID = fatal("kingbus does not serve the GTIDs of MariaDB yet; use the file and the position: CHANGE MASTER TO MASTER_USE_GTID=no, MASTER_LOG_FILE='...', MASTER_LOG_POS=...")
 )
 
 // lastWords is how long a dump may take to tell its client how it ends.
@@ -161,9 +161,11 @@ func (c *session) farewell(d *sender, err error) {
 
 // newSender takes what the client has set before its request.
 func (c *session) newSender(req dumpRequest) *sender {
+	st := c.server.cfg.Stream.Status()
 	d := &sender{
-		conn: c.ws, report: c.report, req: req, serverID: c.server.cfg.Stream.Status().Identity.ServerID,
+		conn: c.ws, report: c.report, req: req, serverID: st.Identity.ServerID, ofMaria: isMariaDB(st.Source.Version),
 		period: c.heartbeatPeriod(), v2: req.flags&flagHeartbeatV2 != 0 && c.isMySQL(), checksum: binlog.ChecksumNone,
+		capability: c.mariaCapability(),
 	}
 	switch v := c.eitherVariable("source_binlog_checksum", "master_binlog_checksum"); {
 	case v.IsNull():
@@ -193,8 +195,12 @@ func (c *session) isMySQL() bool {
 	return c.replicaUUID() != "" && c.sql.UserVariable("mariadb_slave_capability").IsNull()
 }
 
-func (c *session) isMariaDB() bool {
-	return c.replicaUUID() == "" && !c.sql.UserVariable("mariadb_slave_capability").IsNull()
+func isMariaDB(version string) bool { return strings.Contains(version, "MariaDB") }
+
+// mariaCapability is what the client says that it understands of MariaDB's events.
+func (c *session) mariaCapability() int {
+	n, _ := c.sql.UserVariable("mariadb_slave_capability").Uint64()
+	return int(min(n, binlog.MariaAll))
 }
 
 // stream finds the place to start and sends from there.
@@ -202,8 +208,8 @@ func (c *session) stream(ctx context.Context, d *sender) error {
 	if refusal := c.server.refusal(); refusal != nil {
 		return refusal
 	}
-	if c.isMariaDB() {
-		return errNotSupport
+	if !c.sql.UserVariable("slave_connect_state").IsNull() {
+		return errMariaGTID
 	}
 	if d.serverID == 0 { // the cluster has no identity yet
 		return errComeBack
@@ -295,7 +301,7 @@ func seekPosition(s Stream, d *sender, file string) (Reader, error) {
 		return nil, errComeBack
 	case err == nil && d.req.pos < binlog.MagicSize:
 		_ = r.Close()
-		return nil, fatal(textTooSmall)
+		return nil, d.impossible(textTooSmall)
 	case errors.As(err, &inside):
 		return insideEvent(s, d, inside)
 	}
@@ -311,7 +317,7 @@ func insideEvent(s Stream, d *sender, e *stream.PositionError) (Reader, error) {
 			continue
 		}
 		if e.At.Pos > f.Size {
-			return nil, fatal(textTooLarge)
+			return nil, d.impossible(textTooLarge)
 		}
 		d.misaligned, d.misread = textTruncated, f.Size
 	}
@@ -398,7 +404,11 @@ func (d *sender) start(r Reader) error {
 		d.last += uint64(len(previous)) // a source reads it to see whether it is there
 	}
 	d.pos = start.Pos
-	if d.misaligned != "" {
+	switch {
+	case d.misaligned != "" && d.ofMaria:
+		d.last, d.pos = d.req.pos, d.req.pos+binlog.HeaderSize
+		return fatal("%s", strings.Replace(d.misaligned, " on source", " on master", 1))
+	case d.misaligned != "":
 		d.pos = d.misread
 		return fatal("%s", d.misaligned)
 	}

@@ -41,6 +41,9 @@ type sender struct {
 	serverID   uint32
 	period     time.Duration // of heartbeats, 0: none
 	v2         bool          // heartbeats of version 2, if the FDE knows them too
+	ofMaria    bool          // what is served is the binlog of a MariaDB, which has its own words for errors
+	// capability is what the client understands of MariaDB's events.
+	capability int
 	// undefined: the client never said that it can take checksums.
 	undefined bool
 	// clearCreated: FDEs lose their creation time, since the replica skips the
@@ -56,6 +59,7 @@ type sender struct {
 	checksum binlog.Checksum
 	types    int // greatest event type that the FDE in force knows
 
+	omitting  bool   // inside an event that this client does not get
 	skipping  bool   // inside a transaction that the client has
 	skippedTo uint64 // end of what was skipped and not yet told by a heartbeat, 0: nothing
 
@@ -212,6 +216,9 @@ func (d *sender) event(data []byte) (int, error) {
 		if d.skipping {
 			return int(n), d.skipped()
 		}
+		if d.omitting {
+			return int(n), nil
+		}
 		_, err := d.conn.Write(data[:n])
 		if err == nil && d.rest == 0 {
 			err = d.observeSent()
@@ -237,11 +244,44 @@ func (d *sender) event(data []byte) (int, error) {
 	if d.skipping {
 		return int(n), d.skipped()
 	}
+	if h.Type.IsMariaDB() {
+		if ev, err = d.maria(h, ev); err != nil {
+			return 0, err
+		}
+		if d.omitting = ev == nil; d.omitting {
+			return int(n), nil
+		}
+	}
 	if err := d.tellSkipped(); err != nil {
 		return 0, err
 	}
 	d.sent.timestamp = h.Timestamp
 	return int(n), d.write(uint64(h.Length), ev, d.last)
+}
+
+// maria returns what the client gets for an event of MariaDB; nil is nothing. Only whole
+// ones are replaced; those that come in pieces are left out where they would have to be.
+func (d *sender) maria(h binlog.Header, ev []byte) ([]byte, error) {
+	standalone := false
+	if h.Type == binlog.TypeMariaGTID {
+		g, err := binlog.ParseMariaGTID(ev, d.checksum)
+		if err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", d.file, d.pos-uint64(h.Length), err)
+		}
+		standalone = g.Standalone
+	}
+	send, substitute := binlog.MariaFor(h.Type, d.capability, d.req.flags&flagAnnotate != 0, standalone)
+	switch {
+	case !send || substitute && d.rest > 0:
+		return nil, nil
+	case !substitute:
+		return ev, nil
+	}
+	var err error
+	if d.scratch, err = binlog.AppendMariaSubstitute(d.scratch[:0], ev, d.checksum); err != nil {
+		return nil, fmt.Errorf("%s:%d: %w", d.file, d.pos-uint64(h.Length), err)
+	}
+	return d.scratch, nil
 }
 
 // judge decides whether the event is skipped: it belongs to a transaction that
@@ -401,8 +441,26 @@ func (d *sender) located(err error) error {
 	if !errors.As(err, &f) {
 		return err
 	}
-	return fatal("%s; the first event '%s' at %d, the last event read from './%s' at %d, the last byte read from './%s' at %d.",
-		f.text, d.req.file, d.req.pos, d.lastFile, d.last, d.file, d.pos)
+	return fatal("%s; the first event '%s' at %d, the last event read from '%s' at %d, the last byte read from '%s' at %d.",
+		f.text, d.req.file, d.req.pos, d.path(d.lastFile), d.last, d.path(d.file), d.pos)
+}
+
+// path is a file's name as a source prints it there.
+func (d *sender) path(file string) string {
+	if d.ofMaria {
+		return file
+	}
+	return "./" + file
+}
+
+// impossible refuses a position that a file cannot have; text is MySQL's.
+func (d *sender) impossible(text string) error {
+	if !d.ofMaria {
+		return fatal("%s", text)
+	}
+	d.file, d.pos = d.req.file, binlog.MagicSize
+	d.lastFile, d.last = d.file, d.pos
+	return d.located(fatal("Client requested master to start replication from impossible position"))
 }
 
 // skipsFirst tells whether the first transaction of the file is in have.

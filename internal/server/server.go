@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -168,7 +169,7 @@ func New(cfg Config) (*Server, error) {
 	s.mu.listeners = map[net.Listener]struct{}{}
 	s.mu.sessions = map[uint32]*session{}
 	s.acceptor, err = wire.NewAcceptor(wire.AcceptorConfig{
-		Version: firstVersion, VersionNow: s.version, Accounts: cfg.Accounts, TLS: cfg.TLS, RSAKey: cfg.RSAKey,
+		Version: firstVersion, VersionNow: s.greeting, Accounts: cfg.Accounts, TLS: cfg.TLS, RSAKey: cfg.RSAKey,
 		RequireTLS: cfg.RequireTLS, AllowNative: cfg.AllowNative, HandshakeTimeout: cfg.HandshakeTimeout,
 		ReadBuffer: commandBuffer, WriteBuffer: idleBuffer,
 	})
@@ -185,6 +186,16 @@ func (s *Server) version() string {
 	v := s.cfg.Stream.Status().Source.Version
 	if v == "" || v[0] < '0' || v[0] > '9' {
 		return firstVersion
+	}
+	return v
+}
+
+// greeting is version as greetings say it: MariaDB puts something in front of 10, which
+// clients would take for older than 5 (RPL_VERSION_HACK in sql/sql_acl.cc).
+func (s *Server) greeting() string {
+	v := s.version()
+	if strings.HasPrefix(v, "10.") && isMariaDB(v) {
+		return "5.5.5-" + v
 	}
 	return v
 }

@@ -24,6 +24,7 @@ func (s *Server) variables() *sql.Variables {
 
 func (s *Server) makeVariables(src stream.Source) *sql.Variables {
 	known := map[string]bool{}
+	maria := isMariaDB(src.Version)
 	own := s.ownVariables(src)
 	for _, v := range own {
 		known[strings.ToLower(v.Name)] = true
@@ -49,7 +50,10 @@ func (s *Server) makeVariables(src stream.Source) *sql.Variables {
 	var rest []sql.Variable
 	for name, value := range src.Variables {
 		if known[name] || strings.HasPrefix(name, "rpl_semi_sync_") {
-			continue // semi-synchronous replication is not there: 1193 says so
+			continue // semi-synchronous replication is kingbus's own, or not there: 1193 says so
+		}
+		if maria && strings.HasPrefix(name, "gtid_") {
+			continue // they would tell replicas that they can ask by MariaDB's GTIDs
 		}
 		v := sql.Variable{Name: name, Type: guess(name, value), ReadOnly: true}
 		switch name {

@@ -167,7 +167,7 @@ func (t *talk) facts() (*facts, error) {
 			return nil, err
 		}
 	}
-	f.variables, err = t.variables(f.maria)
+	f.variables, err = t.variables()
 	return f, err
 }
 
@@ -293,9 +293,8 @@ const (
 )
 
 // variables reads the global variables, without those that say how the source's
-// machine looks, are secret, or change all the time. Those about MariaDB's GTIDs would
-// tell replicas that they can ask by them.
-func (t *talk) variables(maria bool) (map[string]string, error) {
+// machine looks, are secret, or change all the time.
+func (t *talk) variables() (map[string]string, error) {
 	res, err := t.c.Query(t.ctx, "SHOW GLOBAL VARIABLES")
 	if err != nil {
 		return nil, fmt.Errorf("SHOW GLOBAL VARIABLES: %w", err)
@@ -310,9 +309,6 @@ func (t *talk) variables(maria bool) (map[string]string, error) {
 		total += len(name) + len(value)
 		if len(out) >= maxVariables || total > maxVariableBytes {
 			break
-		}
-		if maria && (strings.HasPrefix(name, "gtid_") || strings.HasPrefix(name, "wsrep_") || strings.HasPrefix(name, "aria_")) {
-			continue
 		}
 		if len(value) <= maxVariableValue && servable(name) {
 			out[name] = value
@@ -329,7 +325,7 @@ func servable(name string) bool {
 		"port", "admin_port", "general_log", "slow_query_log", "timestamp", "secure_file_priv", "plugin_load", "plugin_load_add":
 		return false
 	}
-	for _, prefix := range []string{"innodb_", "performance_schema", "mysqlx", "myisam_", "ssl_", "admin_ssl", "admin_tls", "tls_", "report_", "init_",
+	for _, prefix := range []string{"innodb_", "performance_schema", "mysqlx", "wsrep_", "aria_", "spider_", "myisam_", "ssl_", "admin_ssl", "admin_tls", "tls_", "report_", "init_",
 		"group_replication", "caching_sha2", "sha256_password", "validate_password", "relay_log", "replica_", "slave_", "ft_", "key_cache", "keyring", "authentication_", "audit"} {
 		if strings.HasPrefix(name, prefix) {
 			return false

@@ -3,8 +3,9 @@ package wire
 import "fmt"
 
 // authenticate checks the login against the account. Every refusal is the same
-// error 1045, and an unknown user goes through the steps of a known one.
-func (a *Acceptor) authenticate(s *Session, l *login, nonce []byte) error {
+// error 1045, and an unknown user goes through the steps of a known one. The greeting
+// named the plugin greeted.
+func (a *Acceptor) authenticate(s *Session, l *login, greeted string, nonce []byte) error {
 	acc, known := a.cfg.Accounts.Account(l.user, s.Host)
 	if !known {
 		acc = a.decoy(l.user)
@@ -19,7 +20,7 @@ func (a *Acceptor) authenticate(s *Session, l *login, nonce []byte) error {
 	want := a.choosePlugin(v, plugin)
 	// A client that prefers a plugin other than the greeting's sends nothing for
 	// a start, as its nonce has not come yet (client_mpvio_read_packet).
-	waiting := l.caps&ClientPluginAuth != 0 && plugin != PluginCachingSHA2 && len(answer) == 0
+	waiting := l.caps&ClientPluginAuth != 0 && plugin != greeted && len(answer) == 0
 	if want != plugin || waiting {
 		if l.caps&ClientPluginAuth == 0 {
 			return unsupportedClient()

@@ -215,6 +215,10 @@ func (a *Acceptor) handshake(ctx context.Context, s *Session) error {
 		Version: s.Version, ConnectionID: s.ID, Nonce: nonce[:], Capabilities: a.caps,
 		Collation: byte(CollationUTF8MB49), Status: StatusAutocommit, Plugin: PluginCachingSHA2,
 	}
+	if a.cfg.AllowNative && g.IsMariaDB() {
+		// What MariaDB says; its tools give up at a plugin that they do not have.
+		g.Plugin = PluginNative
+	}
 	if err := s.WritePacket(g.appendTo(nil)); err != nil {
 		return err
 	}
@@ -232,7 +236,7 @@ func (a *Acceptor) handshake(ctx context.Context, s *Session) error {
 		return Errorf(ErSecureTransportRequired,
 			"Connections using insecure transport are prohibited while --require_secure_transport=ON.")
 	}
-	if err := a.authenticate(s, l, nonce[:]); err != nil {
+	if err := a.authenticate(s, l, g.Plugin, nonce[:]); err != nil {
 		return err
 	}
 	return s.flushOK()
