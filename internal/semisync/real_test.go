@@ -29,6 +29,7 @@ const patience = 60 * time.Second
 type rig struct {
 	t       *testing.T
 	src     *mysqltest.Instance
+	prefix  string // of the source's variables
 	replica *Replica
 	stop    func()
 	st      *stream.Stream
@@ -39,7 +40,15 @@ const install = "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'
 
 func newRig(t *testing.T, mode Mode, pause func()) *rig {
 	t.Helper()
-	r := &rig{t: t, src: mysqltest.Start(t, mysqltest.Options{Args: []string{"--sync-binlog=1"}})}
+	return newRigOf(t, mysqltest.MySQL97, mode, pause)
+}
+
+func newRigOf(t *testing.T, flavour mysqltest.Flavour, mode Mode, pause func()) *rig {
+	t.Helper()
+	r := &rig{t: t, prefix: "rpl_semi_sync_source_", src: mysqltest.Start(t, mysqltest.Options{Flavour: flavour, Args: []string{"--sync-binlog=1"}})}
+	if flavour.MariaDB() {
+		r.prefix = "rpl_semi_sync_master_"
+	}
 	if err := r.src.CreateUser(t.Context(), mysqltest.User{Name: "repl", Password: "p", Grants: "REPLICATION SLAVE, REPLICATION CLIENT"}); err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +88,7 @@ func (r *rig) follow(hooks hook.Set) {
 
 func (r *rig) exec(sql string) {
 	r.t.Helper()
-	if err := r.src.Exec(r.t.Context(), strings.ReplaceAll(sql, "~", "rpl_semi_sync_source_")); err != nil {
+	if err := r.src.Exec(r.t.Context(), strings.ReplaceAll(sql, "~", r.prefix)); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -87,7 +96,7 @@ func (r *rig) exec(sql string) {
 // count returns a status variable of the source.
 func (r *rig) count(name string) string {
 	r.t.Helper()
-	rows, err := r.src.Query(r.t.Context(), "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_source_"+name+"'")
+	rows, err := r.src.Query(r.t.Context(), "SHOW GLOBAL STATUS LIKE '"+r.prefix+name+"'")
 	if err != nil || len(rows) != 1 {
 		r.t.Fatalf("%s: %v, %v", name, rows, err)
 	}
@@ -140,13 +149,7 @@ func TestRealSource(t *testing.T) {
 		t.Errorf("status: %+v", st)
 	}
 	// All that the source was answered is in the stream, which nobody waited for.
-	rows, err := r.src.Query(t.Context(), "SHOW BINARY LOG STATUS")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if end := r.st.Status().End; end.File != rows[0][0] || fmt.Sprint(end.Pos) != rows[0][1] {
-		t.Errorf("the stream ends at %v, the source at %v", end, rows[0])
-	}
+	r.sameEnd("SHOW BINARY LOG STATUS")
 
 	// A new connection goes on, and so does a restarted source.
 	r.stop()
@@ -170,6 +173,18 @@ func TestRealSource(t *testing.T) {
 	r.concurrently(4, 10)
 	if no := r.count("no_tx"); no != "0" {
 		t.Errorf("no_tx is %s after a restart", no)
+	}
+}
+
+// sameEnd checks that the stream ends where the source does, now.
+func (r *rig) sameEnd(statement string) {
+	r.t.Helper()
+	rows, err := r.src.Query(r.t.Context(), statement)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if end := r.st.Status().End; end.File != rows[0][0] || fmt.Sprint(end.Pos) != rows[0][1] {
+		r.t.Errorf("the stream ends at %v, the source at %v", end, rows[0])
 	}
 }
 

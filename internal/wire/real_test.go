@@ -383,6 +383,9 @@ func TestMySQLClientOnOurServer(t *testing.T) {
 		name, version := tt.name, ""
 		if i >= len(tests) {
 			name, version = "as MariaDB: "+name, "10.11.19-MariaDB"
+			if tt.user == "both" && tt.plugin != "" {
+				tt.plugin = PluginNative
+			}
 		}
 		t.Run(name, func(t *testing.T) {
 			srv := startServer(t, AcceptorConfig{Version: version, Accounts: accts, TLS: serverTLS, RSAKey: testKeys(), AllowNative: true})
