@@ -114,9 +114,8 @@ func (l *ledger) confirmed() int {
 
 // counters returns what a server says of its semi-sync replicas: the status variables
 // that have to agree, without their prefix.
-func counters(t *testing.T, query func(sql string) ([][]string, error)) map[string]string {
+func counters(t *testing.T, prefix string, query func(sql string) ([][]string, error)) map[string]string {
 	t.Helper()
-	const prefix = "Rpl_semi_sync_source_"
 	rows, err := query("SHOW GLOBAL STATUS LIKE '" + prefix + "%'")
 	if err != nil || len(rows) == 0 {
 		t.Fatalf("semi-sync status: %v, %v", rows, err)
@@ -129,6 +128,31 @@ func counters(t *testing.T, query func(sql string) ([][]string, error)) map[stri
 		}
 	}
 	return out
+}
+
+// agree waits until a source and kingbus count the same, with the values wanted.
+func agree(t *testing.T, src *mysqltest.Instance, p *process, when string, want map[string]string) {
+	t.Helper()
+	ask := func(sql string) ([][]string, error) { return src.Query(context.Background(), sql) }
+	prefix := "Rpl_semi_sync_source_"
+	if src.Server.Flavour.MariaDB() {
+		prefix = "Rpl_semi_sync_master_"
+	}
+	var a, b map[string]string
+	for late := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		a, b = counters(t, prefix, ask), counters(t, prefix, p.query)
+		ok := fmt.Sprint(a) == fmt.Sprint(b)
+		for name, value := range want {
+			ok = ok && a[name] == value
+		}
+		if ok {
+			t.Logf("%s: %v", when, a)
+			return
+		}
+		if time.Now().After(late) {
+			t.Fatalf("%s: the source counts %v, kingbus %v; both should have %v", when, a, b, want)
+		}
+	}
 }
 
 // query asks a node as a client would.
@@ -178,24 +202,9 @@ func TestSemiSyncSource(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ask := func(sql string) ([][]string, error) { return src.Query(ctx, sql) }
 	agree := func(when string, want map[string]string) {
 		t.Helper()
-		var a, b map[string]string
-		for late := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-			a, b = counters(t, ask), counters(t, p.query)
-			ok := fmt.Sprint(a) == fmt.Sprint(b)
-			for name, value := range want {
-				ok = ok && a[name] == value
-			}
-			if ok {
-				t.Logf("%s: %v", when, a)
-				return
-			}
-			if time.Now().After(late) {
-				t.Fatalf("%s: the source counts %v, kingbus %v; both should have %v", when, a, b, want)
-			}
-		}
+		agree(t, src, p, when, want)
 	}
 	agree("before", map[string]string{"clients": "1", "status": "ON", "no_times": "0"})
 	if err := src.Exec(ctx, "CREATE DATABASE d; CREATE TABLE d.t (a INT AUTO_INCREMENT PRIMARY KEY, b LONGBLOB)"); err != nil {
