@@ -9,7 +9,9 @@
 //
 // What a dump sends is what MySQL's sql/rpl_binlog_sender.cc sends for the same
 // files, byte for byte but for the server id; the tests hold it against real
-// servers. It differs where a node of kingbus knows less than a source does: a
+// servers. In front of a MariaDB's binlog it is what MariaDB's sql/sql_repl.cc sends:
+// its words for errors, and substitutes for what a client does not understand. It
+// differs where a node of kingbus knows less than a source does: a
 // source is always certain that coordinates which it does not have do not
 // exist. Error 1236 stops a replica for good, so here it is only for what is
 // certain, if need be after asking the cluster (seek); all else is error 1053,

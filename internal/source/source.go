@@ -19,7 +19,9 @@
 // nothing is left out.
 //
 // Statements and commands are those of MySQL's I/O thread (sql/rpl_replica.cc);
-// the source's side of it is sql/rpl_binlog_sender.cc.
+// the source's side of it is sql/rpl_binlog_sender.cc. MySQL 5.5 and MariaDB, which
+// know neither uuid nor GTIDs of MySQL's kind, are followed by file and position, and
+// told from others by the format description of the file.
 package source
 
 import (
