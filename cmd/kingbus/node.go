@@ -61,9 +61,9 @@ type node struct {
 	mysql  net.Listener
 	web    net.Listener
 	server *server.Server
-	source *source.Puller    // nil without a source
-	semi   *semisync.Replica // towards the source
-	waits  *semisync.Source  // towards replicas
+	source atomic.Pointer[source.Puller] // nil without a source, and until it is started
+	semi   *semisync.Replica             // towards the source
+	waits  *semisync.Source              // towards replicas
 	served served
 	hooks  hook.Set
 	admin  *admin.Server
@@ -240,7 +240,7 @@ func (n *node) startServer(context.Context) error {
 		Stream: server.Binlog(n.stream), Accounts: account{n.cfg.Replica.User, n.verifier},
 		TLS: tlsConfig, RSAKey: material.Password, AllowNative: true,
 		MaxConnections: n.cfg.MaxConnections, Log: n.log.With("part", "server"), Unfit: n.unfit,
-		Hooks: n.hooks, Variables: n.waits.Variables(), Status: n.waits.StatusVariables,
+		Hooks: n.hooks, Variables: n.waits.Variables(), Status: n.waits.StatusVariables, Replication: n.replication,
 	})
 	if err != nil {
 		return err
@@ -264,8 +264,7 @@ func (n *node) startSource(context.Context) error {
 	hostname, _ := os.Hostname() // only for SHOW REPLICAS
 	_, port, _ := net.SplitHostPort(n.mysql.Addr().String())
 	reportPort, _ := strconv.ParseUint(port, 10, 16)
-	var err error
-	n.source, err = source.New(source.Config{
+	puller, err := source.New(source.Config{
 		Stream: source.Adapt(n.stream), Log: n.log.With("part", "source"),
 		Host: src.Host, Port: src.Port, User: src.User,
 		Password: func() ([]byte, error) {
@@ -283,9 +282,10 @@ func (n *node) startSource(context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.source.Store(puller)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := n.run("source", func() error {
-		if err := n.source.Run(ctx); ctx.Err() == nil {
+		if err := puller.Run(ctx); ctx.Err() == nil {
 			return err
 		}
 		return nil

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"kingbus/internal/admin"
+	"kingbus/internal/server"
 	"kingbus/internal/source"
 	"kingbus/internal/stream"
 	"kingbus/internal/vfs"
@@ -106,10 +107,11 @@ func (n *node) sourceStatus(st stream.Status, group admin.Cluster) admin.Source 
 		State: admin.SourceNone, Coordinates: st.SourceEnd,
 		ServerID: st.Source.ServerID, ServerUUID: st.Source.UUID, Version: st.Source.Version, SemiSync: n.semi.Status(),
 	}
-	if n.source == nil {
+	puller := n.source.Load()
+	if puller == nil {
 		return out
 	}
-	s := n.source.Status()
+	s := puller.Status()
 	out.Address = n.cfg.Source.Addr()
 	out.State = string(s.State)
 	out.Since, out.Connected = utc(s.ConnectedSince), !s.ConnectedSince.IsZero()
@@ -135,6 +137,47 @@ func (n *node) sourceStatus(st stream.Status, group admin.Cluster) admin.Source 
 		out.ServerUUID, out.Version = s.UUID, s.Version
 	}
 	return out
+}
+
+// replication is the link to the source in MySQL's words. A node that follows a leader
+// tells of the cluster's link as far as it knows: that there is a leader.
+func (n *node) replication() *server.Replication {
+	puller := n.source.Load()
+	if puller == nil {
+		return nil
+	}
+	st := n.stream.Status()
+	out := n.sourceStatus(st, n.clusterStatus())
+	s := puller.Status()
+	src := n.cfg.Source
+	r := &server.Replication{
+		Host: src.Host, Port: src.Port, User: src.User, Running: "Connecting", State: "Connecting to source",
+		TLS: s.TLS != "", ByGTID: s.GTIDs, Received: s.Received, ErrorAt: s.LastErrorAt,
+	}
+	switch {
+	case out.Connected:
+		r.Running, r.State = "Yes", "Waiting for source to send event"
+	case out.State == admin.SourceFollowed:
+		r.Running, r.State, r.Received = "Yes", "The leader of the cluster follows the source", st.SourceEnd
+		r.ByGTID = st.Source.Variables["gtid_mode"] == "ON"
+	case s.Problem != nil:
+		r.Running, r.State = "No", ""
+	}
+	if out.Error != "" && r.Running != "Yes" {
+		const fatal, noConnection = 13117, 2003 // ER_REPLICA_FATAL_ERROR, CR_CONN_HOST_ERROR
+		if r.Errno, r.Error = noConnection, out.Error; s.Problem != nil {
+			r.Errno, r.Error = fatal, out.Error+"; "+out.NextStep
+		}
+	} else {
+		r.ErrorAt = time.Time{}
+	}
+	if r.Running == "Yes" {
+		r.Known = true
+		if end := s.Received; end.File != "" && end != st.SourceEnd && st.LastEventTime > 0 {
+			r.Behind = time.Since(fromUnix(st.LastEventTime))
+		}
+	}
+	return r
 }
 
 func utc(t time.Time) time.Time {

@@ -46,7 +46,8 @@ func algorithm(crc bool) Checksum {
 // what is accepted must be encoded to what decodes to the same.
 func FuzzDecoders(f *testing.F) {
 	seedEvents(f, TypeFormatDescription, TypeRotate, TypePreviousGTIDs, TypeGTID, TypeGTIDTagged, TypeAnonymousGTID,
-		TypeQuery, TypeXID, TypeXAPrepare, TypeTransactionPayload, TypeMariaGTID)
+		TypeQuery, TypeXID, TypeXAPrepare, TypeTransactionPayload, TypeMariaGTID, TypeMariaGTIDList,
+		TypeMariaQueryCompressed, TypeIntvar, TypeRand, TypeUserVar, TypeTableMap, TypeWriteRows, TypeRowsQuery, TypeExecuteLoadQuery)
 	f.Add(AppendHeartbeatV2(nil, 1, Heartbeat{"binlog.000001", 1 << 40}, ChecksumCRC32), true)
 	v1, _ := AppendHeartbeat(nil, 1, Heartbeat{"binlog.000001", 1 << 30}, ChecksumNone)
 	f.Add(v1, false)
@@ -103,6 +104,14 @@ func FuzzDecoders(f *testing.F) {
 		}
 		if p, err := ParsePayloadHeader(ev, c); err == nil && uint64(p.Offset)+p.Size > uint64(h.Length) {
 			t.Fatalf("%+v beyond an event of %d bytes", p, h.Length)
+		}
+		if len(ev) >= MaxWhole || whole {
+			Info(ev, c)
+		}
+		if events, err := PayloadEvents(ev, c); accepted(err) {
+			for _, in := range events {
+				Info(in[:min(len(in), MaxWhole)], ChecksumNone)
+			}
 		}
 		_, err = ParseXID(ev, c)
 		accepted(err)

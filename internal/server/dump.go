@@ -343,6 +343,9 @@ func insideEvent(s Stream, d *sender, e *stream.PositionError) (Reader, error) {
 // seekGTID finds the reader for a set.
 func seekGTID(s Stream, have gtid.Set) (Reader, error) {
 	st := s.Status()
+	if isMariaDB(st.Source.Version) { // which knows no such command
+		return nil, wire.Errorf(wire.ErUnknownCom, "Unknown command")
+	}
 	if mode := st.Source.Variables["gtid_mode"]; mode != "" && !strings.EqualFold(mode, "ON") {
 		return nil, doubtful("The replication sender thread cannot start in AUTO_POSITION mode: this server has GTID_MODE = %.192s instead of ON.", mode)
 	}

@@ -207,6 +207,10 @@ func TestMariaTools(t *testing.T) {
 			if len(got) != 2 || !strings.Contains(got[0], "1236") || !strings.Contains(got[0], "MASTER_USE_GTID=no") {
 				t.Errorf("by GTID: %q", got)
 			}
+			got = ask(t, r.addr, conformanceCase{payload: dumpGTIDPayload("", 4, flagNonBlock, 77, encodeSet(t, ""))})
+			if len(got) != 2 || !strings.Contains(got[0], "1047") {
+				t.Errorf("by GTIDs of MySQL: %q", got)
+			}
 			conn := dial(t, r.addr, testUser, testPassword, 0)
 			defer conn.Close()
 			if _, err := conn.Query(t.Context(), "SELECT @@GLOBAL.gtid_domain_id"); err == nil {

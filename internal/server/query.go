@@ -14,6 +14,10 @@ func (c *session) query(text string) error {
 	c.server.count.queries.Add(1)
 	c.setState("Query", clip(text, 1024))
 	st, err := sql.Parse(text)
+	if show, ok := st.(*sql.Show); ok && show.What == sql.ShowBinlogEvents {
+		c.sql.Record(nil)
+		return c.showBinlogEvents(show)
+	}
 	var rs *sql.ResultSet
 	if err == nil {
 		rs, err = c.execute(st)

@@ -51,6 +51,10 @@ type Config struct {
 	// called often, by several goroutines. nil: always fit.
 	Unfit func() string
 
+	// Replication tells of the link to the source, for SHOW REPLICA STATUS; it returns nil
+	// if there is none to be. nil: there is none.
+	Replication func() *Replication
+
 	// Hooks observe the dumps.
 	Hooks hook.Set
 	// Variables are system variables beside those that kingbus has anyway and those of

@@ -364,14 +364,6 @@ func waitReplicas(t *testing.T, r *rig, n int) {
 	}
 }
 
-// TestMariaDB: MariaDB's replicas are told that they are not supported.
-func TestMariaDB(t *testing.T) {
-	r, _ := madeRig(t, 1, 1, 100)
-	c := r.dial()
-	play(t, c, []step{{setCRC, "OK"}, {"SET @mariadb_slave_capability=4", "OK"}})
-	compare(t, []string{"MySQL error 1236 (HY000): MariaDB replicas are not supported yet", "closed"}, recordDump(t, c, dumpPayload("binlog.000001", 4, 0, 9), nil).lines)
-}
-
 // TestLimits: too many connections, packets that are too large, sessions that
 // are idle, logins that take too long.
 func TestLimits(t *testing.T) {

@@ -24,15 +24,12 @@ func (c *session) show(st *sql.Show) (*sql.ResultSet, error) {
 		return c.sql.ShowStatus(status, st)
 	case sql.ShowWarnings, sql.ShowErrors, sql.ShowCountWarnings, sql.ShowCountErrors:
 		return c.sql.ShowDiagnostics(st), nil
-	case sql.ShowReplicaStatus:
-		return nil, notSupported("SHOW REPLICA STATUS yet")
-	case sql.ShowBinlogEvents:
-		return nil, notSupported("SHOW BINLOG EVENTS yet")
 	}
 	rs, err := c.table(st)
 	if err != nil {
 		return nil, err
 	}
+	c.sql.Localize(rs)
 	return rs, c.sql.Filter(rs, st.Filter)
 }
 
@@ -55,6 +52,8 @@ func (c *session) table(st *sql.Show) (*sql.ResultSet, error) {
 		return c.showLogStatus(), nil
 	case sql.ShowReplicas:
 		return c.showReplicas(st.Old), nil
+	case sql.ShowReplicaStatus:
+		return c.showReplicaStatus(st)
 	case sql.ShowProcesslist:
 		return c.showProcesslist(st.Full), nil
 	case sql.ShowGrants:
@@ -72,9 +71,29 @@ func (c *session) table(st *sql.Show) (*sql.ResultSet, error) {
 	return nil, notSupported("SHOW " + string(st.What))
 }
 
-func text(name string, length uint32) sql.Column {
-	c := sql.TextColumn(name, length)
-	c.Decimals = 0
+// text, long and whole are columns of 9.7's: text of so many characters, and numbers of 32
+// and of 64 bits with the width that a client shows.
+func text(name string, length uint32) sql.Column { return sql.TextColumn(name, length) }
+
+func long(name string, width uint32) sql.Column {
+	c := sql.UnsignedColumn(name)
+	c.Type, c.Length = sql.TypeLong, width
+	return c
+}
+
+func whole(name string, width uint32) sql.Column {
+	c := sql.UnsignedColumn(name)
+	c.Length = width
+	return c
+}
+
+func signed(c sql.Column) sql.Column {
+	c.Unsigned = false
+	return c
+}
+
+func nullable(c sql.Column) sql.Column {
+	c.Nullable = true
 	return c
 }
 
@@ -89,13 +108,14 @@ func (c *session) showBinaryLogs() *sql.ResultSet {
 }
 
 func (c *session) showLogStatus() *sql.ResultSet {
-	rs := result(text("File", 255), sql.UnsignedColumn("Position"), text("Binlog_Do_DB", 255), text("Binlog_Ignore_DB", 255), text("Executed_Gtid_Set", 4096))
 	st := c.server.cfg.Stream.Status()
+	executed := st.Executed.String()
+	rs := result(text("File", 512), sql.UnsignedColumn("Position"), text("Binlog_Do_DB", 255), text("Binlog_Ignore_DB", 255), text("Executed_Gtid_Set", uint32(len(executed))))
 	if st.End.File == "" {
 		return rs
 	}
 	none := sql.String("")
-	rs.Rows = [][]sql.Value{{sql.String(st.End.File), sql.Uint(st.End.Pos), none, none, sql.String(st.Executed.String())}}
+	rs.Rows = [][]sql.Value{{sql.String(st.End.File), sql.Uint(st.End.Pos), none, none, sql.String(executed)}}
 	return rs
 }
 
@@ -105,7 +125,7 @@ func (c *session) showReplicas(old bool) *sql.ResultSet {
 	if old {
 		source, uuid = "Master_Id", "Slave_UUID"
 	}
-	rs := result(sql.NumberColumn("Server_Id"), text("Host", 255), sql.NumberColumn("Port"), sql.NumberColumn(source), text(uuid, 36))
+	rs := result(long("Server_Id", 11), text("Host", 255), long("Port", 8), long(source, 11), text(uuid, 36))
 	id := c.server.cfg.Stream.Status().Identity.ServerID
 	for _, other := range c.server.list() {
 		other.mu.Lock()
@@ -121,18 +141,20 @@ func (c *session) showReplicas(old bool) *sql.ResultSet {
 }
 
 func (c *session) showProcesslist(full bool) *sql.ResultSet {
-	info := text("Info", 1024)
-	info.Nullable = true
-	db := text("db", 64)
-	db.Nullable = true
-	rs := result(sql.UnsignedColumn("Id"), text("User", 32), text("Host", 255), db, text("Command", 16), sql.NumberColumn("Time"), text("State", 64), info)
+	const short = 100
+	info := nullable(text("Info", short))
+	if full {
+		info.Type, info.Length = sql.TypeLongBlob, 3<<28
+	}
+	rs := result(signed(whole("Id", 22)), text("User", 32), text("Host", 255), nullable(text("db", 64)), text("Command", 16), signed(long("Time", 8)),
+		nullable(text("State", 30)), info)
 	now := c.server.cfg.Now()
 	for _, other := range c.server.list() {
 		other.mu.Lock()
 		command, since, statement, dumping := other.mu.command, other.mu.changed, other.mu.info, other.mu.dump != nil
 		other.mu.Unlock()
 		if !full {
-			statement = clip(statement, 100)
+			statement = clip(statement, short)
 		}
 		state := ""
 		if dumping {

@@ -119,7 +119,7 @@ func (s *Session) setNames(client, connection collation) {
 }
 
 // localize puts the character set that the client chose for results into the text columns of a result.
-func (s *Session) localize(rs *ResultSet) {
+func (s *Session) Localize(rs *ResultSet) {
 	results, _ := s.SystemVariable(ScopeNone, "character_set_results")
 	connection, _ := s.SystemVariable(ScopeNone, "collation_connection")
 	c, ok := defaultCollation(results.s)

@@ -139,7 +139,7 @@ func (s *Session) Select(q *Select) (*ResultSet, error) {
 			rs.Rows = nil
 		}
 	}
-	s.localize(rs)
+	s.Localize(rs)
 	return rs, nil
 }
 
@@ -200,7 +200,7 @@ func (s *Session) ShowDiagnostics(show *Show) *ResultSet {
 	if s.last != nil {
 		rs.Rows = show.Limit.apply([][]Value{{String("Error"), Int(int64(s.last.Code)), String(s.last.Message)}})
 	}
-	s.localize(rs)
+	s.Localize(rs)
 	return rs
 }
 
@@ -228,7 +228,7 @@ func (s *Session) showTable(t *Variables, show *Show) (*ResultSet, error) {
 		}
 	}
 	err := s.Filter(rs, show.Filter)
-	s.localize(rs)
+	s.Localize(rs)
 	return rs, err
 }
 
