@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -81,7 +82,7 @@ type stage struct {
 // newNode checks all that can be checked without touching anything.
 func newNode(cfg *config.Config, log *slog.Logger) (*node, error) {
 	n := &node{cfg: cfg, log: log, started: time.Now(), broken: make(chan error, 8)}
-	n.semi = semisync.NewReplica(cfg.Source.SemiSync, log.With("part", "semi-sync"))
+	n.semi = semisync.NewReplica(cfg.Source.SemiSync, cfg.Source.Acknowledge, &n.served, log.With("part", "semi-sync"))
 	n.semi.Observe(&n.hooks)
 	var err error
 	if n.start0, err = source.ParseStart(cfg.Source.Start); err != nil {
@@ -135,12 +136,49 @@ func (s *served) FileNumber(name string) (uint32, bool) {
 
 func (s *served) Executed() gtid.Set { return s.stream.Load().Executed() }
 
+func (s *served) tellNow() {
+	if st := s.stream.Load(); st != nil {
+		st.TellNow()
+	}
+}
+
+// told is what a node tells the others of its semi-sync replicas: the places that they
+// have acknowledged, by name.
+type told map[string]hook.Position
+
+func (n *node) tellReplicas() json.RawMessage {
+	if n.cfg.Source.Acknowledge.Replicas == 0 {
+		return nil
+	}
+	b, _ := json.Marshal(told(n.waits.Have())) // cannot fail
+	return b
+}
+
+// toldReplicas takes what another node tells.
+func (n *node) toldReplicas(b json.RawMessage) {
+	var t told
+	if err := json.Unmarshal(b, &t); err != nil {
+		n.log.Debug("what a node tells of its replicas", "error", err)
+		return
+	}
+	for name, at := range t {
+		n.semi.Has(name, at)
+	}
+}
+
 func (n *node) openStream(ctx context.Context) error {
 	peering, err := n.peering()
 	if err != nil {
 		return err
 	}
 	n.waits = semisync.NewSource(n.cfg.Replica.SemiSync, &n.served, n.log.With("part", "semi-sync"))
+	chained := n.cfg.Source.Acknowledge.Replicas
+	if chained > 0 {
+		n.waits.Chain(chained, func(name string, at hook.Position) {
+			n.semi.Has(name, at)
+			n.served.tellNow()
+		})
+	}
 	n.waits.Observe(&n.hooks)
 	n.stops = append(n.stops, stage{"semi-sync", func(context.Context) error {
 		n.waits.Close()
@@ -149,7 +187,7 @@ func (n *node) openStream(ctx context.Context) error {
 	s, err := stream.Open(stream.Config{
 		Dir: n.cfg.DataDir, Log: n.log, Peering: peering, Interrupt: ctx.Done(),
 		Retention:   stream.Retention{Bytes: n.cfg.Retain.Size, Age: n.cfg.Retain.Age, Force: n.cfg.Retain.Force},
-		DiskReserve: n.cfg.DiskReserve, Hooks: n.hooks,
+		DiskReserve: n.cfg.DiskReserve, Hooks: n.hooks, Tell: n.tellReplicas, Told: n.toldReplicas,
 	})
 	if errors.Is(err, vfs.ErrLocked) {
 		return fmt.Errorf("another kingbus runs on the data folder %s: stop that one first, or give this one a folder of its own with --data-dir", n.cfg.DataDir)

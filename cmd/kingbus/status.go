@@ -157,6 +157,21 @@ func semiSyncText(now time.Time, s semisync.Status) string {
 	return text
 }
 
+// chainText says what an acknowledgement waits for beside the quorum.
+func chainText(now time.Time, c *semisync.ChainStatus) string {
+	text := fmt.Sprintf("quorum+%d, then %s after %s: %s", c.Replicas, c.Policy, c.Timeout, c.State)
+	if c.Waiting > 0 {
+		text += fmt.Sprintf("; %d wait, since %s", c.Waiting, ago(now, c.Since))
+	}
+	if c.Degraded > 0 {
+		text += fmt.Sprintf("; replicas took too long %d times", c.Degraded)
+	}
+	if len(c.Have) < c.Replicas {
+		text += fmt.Sprintf("; ONLY %d REPLICAS have ever acknowledged: connect more with semi-sync switched on", len(c.Have))
+	}
+	return text
+}
+
 func printSource(row func(name, format string, args ...any), st admin.Status) {
 	s := st.Source
 	if s.Address == "" {
@@ -180,6 +195,12 @@ func printSource(row func(name, format string, args ...any), st admin.Status) {
 	}
 	if s.Connected {
 		row("  semi-sync", "%s", semiSyncText(st.Now, s.SemiSync))
+		if c := s.SemiSync.Chain; c != nil {
+			row("  acknowledge", "%s", chainText(st.Now, c))
+			for _, r := range c.Have {
+				row("", "replica %s has %s", printable(r.Replica), coordinates(printable(r.At.File), r.At.Pos))
+			}
+		}
 	}
 	if s.Coordinates.File != "" {
 		row("  committed", "up to %s of the source", s.Coordinates)

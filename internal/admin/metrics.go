@@ -76,6 +76,28 @@ func newCollector(s *Server) *collector {
 	counter("source_semi_sync_asked_total", "Events of the source that asked to be acknowledged.", func(s *Status) float64 { return float64(s.Source.SemiSync.Asked) })
 	counter("source_semi_sync_acknowledged_total", "Acknowledgements sent to the source, each of which may be for many events.", func(s *Status) float64 { return float64(s.Source.SemiSync.Acknowledged) })
 	counter("source_semi_sync_fallbacks_total", "How often the source has fallen back to asynchronous replication while this node followed it.", func(s *Status) float64 { return float64(s.Source.SemiSync.FellBack) })
+	gauge("source_semi_sync_replicas_wanted", "Replicas that have to have a transaction before it is acknowledged to the source, beside the quorum (--acknowledge).", func(s *Status) float64 {
+		if c := s.Source.SemiSync.Chain; c != nil {
+			return float64(c.Replicas)
+		}
+		return 0
+	})
+	gauge("source_semi_sync_replicas_waiting", "Acknowledgements that are durable and wait for replicas.", func(s *Status) float64 {
+		if c := s.Source.SemiSync.Chain; c != nil {
+			return float64(c.Waiting)
+		}
+		return 0
+	})
+	gauge("source_semi_sync_replicas_degraded", "1 while the quorum is enough because replicas took too long.", func(s *Status) float64 {
+		c := s.Source.SemiSync.Chain
+		return truth(c != nil && c.State == semisync.ChainDegraded)
+	})
+	counter("source_semi_sync_replicas_late_total", "How often replicas took too long.", func(s *Status) float64 {
+		if c := s.Source.SemiSync.Chain; c != nil {
+			return float64(c.Degraded)
+		}
+		return 0
+	})
 	counter("source_events_total", "Events received from the source.", func(s *Status) float64 { return float64(s.Source.Events) })
 	counter("source_bytes_total", "Bytes of events received from the source.", func(s *Status) float64 { return float64(s.Source.Bytes) })
 

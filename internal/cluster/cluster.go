@@ -88,8 +88,10 @@ type Config struct {
 	Pause func()
 	Peering
 	// Extra returns what all other nodes are told twice a second, as JSON; see
-	// PeerExtras. It must not block.
+	// PeerExtras and ReportNow. Heard, if set, is given what others tell as it comes. They
+	// must not block.
 	Extra func() json.RawMessage
+	Heard func(extra json.RawMessage)
 }
 
 // Peering says who a node is among others. The zero value is a node for itself.

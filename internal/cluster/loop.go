@@ -219,6 +219,7 @@ func (n *Node) observeRole() {
 			n.contactWake = nil
 		}
 		n.contactMu.Unlock()
+		n.ReportNow()
 		n.log.Debug("who leads has changed", "leader", st.Lead, "term", n.term, "role", st.RaftState.String())
 	}
 	n.leadership.observe(leads, n.term)

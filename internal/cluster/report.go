@@ -45,8 +45,26 @@ func (n *Node) report() report {
 	return r
 }
 
+// ReportNow tells the leader at once how this node is, its Extra included: what changes
+// while one report is on its way goes with the next one. Without a leader, and on the
+// leader itself, it does nothing; a new leader is told by itself.
+func (n *Node) ReportNow() {
+	n.peers.mu.Lock()
+	s := n.peers.senders[n.Leader()]
+	n.peers.mu.Unlock()
+	if s != nil {
+		select {
+		case s.urgent <- struct{}{}:
+		default:
+		}
+	}
+}
+
 func (p *peers) takeReport(from uint64, r report) {
 	p.had(r.Acked)
+	if p.n.cfg.Heard != nil && len(r.Extra) > 0 {
+		p.n.cfg.Heard(r.Extra)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.reports[from] = heardReport{r, time.Now()}

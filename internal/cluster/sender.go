@@ -40,6 +40,7 @@ type sender struct {
 	to Member
 
 	control, data *outbox
+	urgent        chan struct{} // a report has to go out now
 	stop          context.CancelFunc
 
 	mu     sync.Mutex
@@ -47,7 +48,7 @@ type sender struct {
 }
 
 func newSender(p *peers, to Member) *sender {
-	return &sender{p: p, to: to, control: newOutbox(maxControl), data: newOutbox(maxData)}
+	return &sender{p: p, to: to, control: newOutbox(maxControl), data: newOutbox(maxData), urgent: make(chan struct{}, 1)}
 }
 
 // outbox is a queue that takes messages while there is a connection.
@@ -191,6 +192,10 @@ func (s *sender) sendControl(ctx context.Context, c *peer.Conn) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-tick.C:
+			if err := report(); err != nil {
+				return err
+			}
+		case <-s.urgent:
 			if err := report(); err != nil {
 				return err
 			}

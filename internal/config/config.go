@@ -55,6 +55,8 @@ type Source struct {
 	Start     string
 	Heartbeat time.Duration
 	SemiSync  semisync.Mode
+	// Acknowledge is what an answer to the source waits for beside the quorum.
+	Acknowledge semisync.ChainSettings
 }
 
 // Addr returns host:port, "" without a source. It never holds a password.

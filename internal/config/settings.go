@@ -103,6 +103,18 @@ func Settings() []Setting {
 				c.Replica.User = v.text
 				return nil
 			}},
+		{Key: "acknowledge", Value: "WHAT", Default: "quorum", Help: "what an acknowledgement to the source means: quorum (a majority of the nodes has it on stable storage), or quorum+N (and N semi-synchronous replicas of kingbus, on whichever nodes, have received it); the same on all nodes",
+			set: func(c *Config, v setValue) (err error) {
+				c.Source.Acknowledge.Replicas, err = semisync.ParseAcknowledge(v.text)
+				return err
+			}},
+		{Key: "acknowledge-timeout", Value: "DURATION", Default: "10s", Help: "how long these replicas may take",
+			set: duration(func(c *Config) *time.Duration { return &c.Source.Acknowledge.Timeout }, time.Millisecond, 100*24*time.Hour)},
+		{Key: "acknowledge-on-timeout", Value: "POLICY", Default: "degrade", Help: "what happens when they take longer: degrade (the quorum is enough until they have caught up) or hold (the source waits for them, for ever)",
+			set: func(c *Config, v setValue) (err error) {
+				c.Source.Acknowledge.Policy, err = semisync.ParsePolicy(v.text)
+				return err
+			}},
 		{Key: "replica-semi-sync", Default: "true", Switch: true, Help: "whether semi-synchronous replicas find a semi-sync source here: whether what they acknowledge is waited for and counted",
 			set: boolean(func(c *Config) *bool { return &c.Replica.SemiSync.Enabled })},
 		{Key: "replica-semi-sync-timeout", Value: "DURATION", Default: "10s", Help: "after what time without an acknowledgement of its replicas this node falls back to asynchronous replication (rpl_semi_sync_source_timeout)",

@@ -104,8 +104,8 @@ type Link struct {
 	// goroutine at a time, any one.
 	Send func(payload []byte) error
 	// Durable is the source's position up to which everything was durable when the
-	// connection began.
-	Durable Position
+	// connection began, Served the same place in the served binlog.
+	Durable, Served Position
 	// Ended is closed when the connection ends.
 	Ended <-chan struct{}
 }
@@ -175,8 +175,8 @@ type Dump struct {
 	Address  string // of the replica
 	// Variable returns a user variable that the replica has set; "" if it has not.
 	Variable func(name string) string
-	// From is where a dump by position begins, in the served binlog; a dump by GTID has
-	// none, but Have, all that the replica has.
+	// From is where a dump begins, in the served binlog: the replica has all that lies
+	// before it. One by GTID has Have, all that the replica has, too.
 	From Position
 	Have gtid.Set
 	GTID bool

@@ -249,7 +249,7 @@ func TestOldForms(t *testing.T) {
 				}
 			}
 			discard := slog.New(slog.DiscardHandler)
-			r := &rig{t: t, replica: NewReplica(ModeAuto, discard)}
+			r := &rig{t: t, replica: NewReplica(ModeAuto, ChainSettings{}, nil, discard)}
 			var binlogs later
 			waits := NewSource(WaitSettings{Enabled: true, Timeout: time.Hour, Replicas: 1, NoReplica: true}, &binlogs, discard)
 			defer waits.Close()

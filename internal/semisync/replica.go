@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -48,15 +50,21 @@ const (
 // Replica is kingbus's part towards its source: an observer of hook.RelayIO and
 // hook.Storage. It is safe for concurrent use.
 type Replica struct {
+	hook.NoTransaction
 	hook.NoRelayIO
 	hook.NoStorage
-	mode Mode
-	log  *slog.Logger
-	now  func() time.Time
+	mode   Mode
+	binlog Binlog
+	log    *slog.Logger
+	now    func() time.Time
 
-	mu     sync.Mutex
-	link   *answers // of the present connection; nil: none, or nothing was negotiated
-	status Status
+	mu      sync.Mutex
+	link    *answers // of the present connection; nil: none, or nothing was negotiated
+	chain   *chain
+	durable hook.Position            // at the source, of the present connection
+	has     map[string]hook.Position // what replicas have, as far as chain remembers them
+	held    bool                     // it was told that the source waits for replicas
+	status  Status
 }
 
 // Status is what operators see of it.
@@ -77,7 +85,43 @@ type Status struct {
 	// Last is the last answer.
 	Last   hook.Position `json:"last,omitzero"`
 	LastAt time.Time     `json:"last_at,omitzero"`
+	// Chain is about replicas that the answers wait for, too; nil: they do not.
+	Chain *ChainStatus `json:"chain,omitempty"`
 }
+
+// ChainStatus is what operators see of an acknowledgement that waits for replicas.
+type ChainStatus struct {
+	ChainSettings
+	State ChainState `json:"state"`
+	// Waiting is how many answers wait, the oldest since Since.
+	Waiting int       `json:"waiting"`
+	Since   time.Time `json:"since,omitzero"`
+	// Degraded is how often replicas took too long, and the quorum was enough.
+	Degraded uint64 `json:"degraded"`
+	// Have is what replicas have acknowledged, by name, on all nodes.
+	Have []Acknowledged `json:"have"`
+}
+
+// Acknowledged is a replica and up to where it has the served binlog.
+type Acknowledged struct {
+	Replica string        `json:"replica"`
+	At      hook.Position `json:"at"`
+}
+
+// ChainState is how it stands with the replicas.
+type ChainState string
+
+// The states.
+const (
+	// ChainIdle: this node does not follow the source, or the source has no semi-sync.
+	ChainIdle ChainState = "nothing to acknowledge on this node"
+	// ChainWaits: what is durable is acknowledged when replicas have it.
+	ChainWaits ChainState = "the quorum and the replicas"
+	// ChainDegraded: they took too long.
+	ChainDegraded ChainState = "the quorum alone, since replicas took too long: until they have caught up"
+	// ChainHolds: they take too long, and the source waits.
+	ChainHolds ChainState = "commits at the source hang until replicas have what waits"
+)
 
 // State is what the source makes of semi-sync, by its own word.
 type State string
@@ -104,25 +148,54 @@ type answers struct {
 	acks  *acks
 	asks  bool          // the packet that is being taken asked
 	wake  chan struct{} // something may be due
+	waits chan struct{} // answers have begun to wait for replicas
 	group sync.WaitGroup
 }
 
 // Observe registers it with all hooks that it needs.
 func (r *Replica) Observe(s *hook.Set) {
+	if r.chain.Replicas > 0 {
+		s.Transaction = append(s.Transaction, r)
+	}
 	s.Storage = append(s.Storage, r)
 	s.RelayIO = append(s.RelayIO, r)
 }
 
-// NewReplica returns an observer.
-func NewReplica(mode Mode, log *slog.Logger) *Replica {
-	return &Replica{mode: mode, log: log, now: time.Now, status: Status{Mode: mode, State: StateOff}}
+// NewReplica returns an observer. The binlog is needed only if answers wait for replicas.
+func NewReplica(mode Mode, settings ChainSettings, binlog Binlog, log *slog.Logger) *Replica {
+	return &Replica{
+		mode: mode, binlog: binlog, log: log, now: time.Now, chain: newChain(settings), has: map[string]hook.Position{},
+		status: Status{Mode: mode, State: StateOff},
+	}
 }
 
 // Status returns a snapshot.
 func (r *Replica) Status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.status
+	st := r.status
+	if r.chain.Replicas == 0 {
+		return st
+	}
+	c := &ChainStatus{ChainSettings: r.chain.ChainSettings, State: ChainIdle, Waiting: len(r.chain.waiting), Degraded: r.chain.times}
+	if c.Waiting > 0 {
+		c.Since = r.chain.waiting[0].since
+	}
+	for name, at := range r.has {
+		c.Have = append(c.Have, Acknowledged{name, at})
+	}
+	slices.SortFunc(c.Have, func(a, b Acknowledged) int { return strings.Compare(a.Replica, b.Replica) })
+	switch {
+	case r.link == nil:
+	case r.chain.degraded:
+		c.State = ChainDegraded
+	case c.Waiting > 0 && r.chain.Policy == PolicyHold && !r.now().Before(r.chain.late()):
+		c.State = ChainHolds
+	default:
+		c.State = ChainWaits
+	}
+	st.Chain = c
+	return st
 }
 
 // NotOffered is the error of a link that has to be semi-sync with a source that is
@@ -162,14 +235,129 @@ func (r *Replica) BeforeRequest(ctx context.Context, l *hook.Link) error {
 	if _, err := l.Query(ctx, "SET @rpl_semi_sync_replica = 1, @rpl_semi_sync_slave = 1"); err != nil {
 		return fmt.Errorf("announce a semi-synchronous replica: %w", err)
 	}
-	a := &answers{Link: l, name: name, acks: newAcks(l.Durable), wake: make(chan struct{}, 1)}
+	a := &answers{Link: l, name: name, acks: newAcks(l.Durable), wake: make(chan struct{}, 1), waits: make(chan struct{}, 1)}
+	var served place
+	if r.chain.Replicas > 0 {
+		served.file, _ = r.binlog.FileNumber(l.Served.File) // 0: nothing was ever stored
+		served.pos = l.Served.Pos
+	}
 	r.mu.Lock()
-	r.link = a
+	r.link, r.durable = a, l.Durable
+	r.chain.begin(served, l.Durable, r.now())
+	if len(r.chain.waiting) > 0 {
+		a.acks = newAcks(hook.Position{File: l.Durable.File}) // nothing of it yet
+		a.waits <- struct{}{}
+	}
 	r.changeLocked(StateUnknown)
 	r.mu.Unlock()
 	a.group.Go(func() { r.answer(a) })
 	a.group.Go(func() { r.watch(a) })
+	if r.chain.Replicas > 0 {
+		a.group.Go(func() { r.expire(a) })
+	}
 	return nil
+}
+
+// AfterCommit implements hook.Transaction: replicas have to have it, too.
+func (r *Replica) AfterCommit(c hook.Commit) {
+	file, ok := r.binlog.FileNumber(c.At.File)
+	if !ok {
+		return // purged already
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.link == nil {
+		return
+	}
+	none := len(r.chain.waiting) == 0
+	r.chain.commit(place{file, c.At.Pos}, c.Source, r.now())
+	if none && len(r.chain.waiting) > 0 {
+		select {
+		case r.link.waits <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Has notes that a replica, on whichever node, has everything up to a place in the served
+// binlog.
+func (r *Replica) Has(name string, at hook.Position) {
+	if r.chain.Replicas == 0 || len(name) > maxReplicaName {
+		return
+	}
+	file, ok := r.binlog.FileNumber(at.File)
+	if !ok {
+		return // purged already
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	degraded := r.chain.degraded
+	released := r.chain.has(name, place{file, at.Pos})
+	if p := r.chain.replicas[name]; p == (place{file, at.Pos}) {
+		r.has[strings.Clone(name)] = at
+	}
+	maps.DeleteFunc(r.has, func(name string, _ hook.Position) bool { _, there := r.chain.replicas[name]; return !there })
+	if released {
+		r.releasedLocked()
+	}
+	if degraded && !r.chain.degraded {
+		r.log.Info("replicas have caught up: acknowledgements to the source wait for them again", "replicas", r.chain.Replicas)
+	}
+}
+
+// maxReplicaName bounds the name of a replica, in bytes.
+const maxReplicaName = 64
+
+// releasedLocked lets the answers go that replicas have held up.
+func (r *Replica) releasedLocked() {
+	none := len(r.chain.waiting) == 0
+	if none && r.held {
+		r.held = false
+		r.log.Info("replicas have caught up: the source waits no longer for them")
+	}
+	if r.link == nil {
+		return
+	}
+	if at := r.chain.allowed; none {
+		r.link.acks.reached(r.durable)
+	} else {
+		r.link.acks.reached(at)
+	}
+	r.link.notify()
+}
+
+// expire watches how long replicas take.
+func (r *Replica) expire(a *answers) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-a.Ended:
+			return
+		case <-a.waits:
+		case <-timer.C:
+		}
+		r.mu.Lock()
+		now, late := r.now(), r.chain.late()
+		switch {
+		case late.IsZero(), r.link != a:
+			timer.Reset(time.Hour)
+		case now.Before(late):
+			timer.Reset(late.Sub(now))
+		case r.chain.expire(now):
+			r.log.Warn("replicas take too long: the source is acknowledged what a quorum has, until they have caught up", "replicas", r.chain.Replicas, "timeout", r.chain.Timeout)
+			r.releasedLocked()
+			timer.Reset(time.Hour)
+		default: // it is held until they have it
+			if !r.held {
+				r.held = true
+				r.log.Warn("replicas take too long: commits at the source hang until they have what waits", "replicas", r.chain.Replicas, "timeout", r.chain.Timeout,
+					"next_step", "see `kingbus status` which replicas lag; or restart kingbus with --acknowledge=quorum")
+			}
+			timer.Reset(r.chain.Timeout)
+		}
+		r.mu.Unlock()
+	}
 }
 
 // probe asks for the variable that says that a source can do it, under both names.
@@ -234,7 +422,11 @@ func (r *Replica) AfterQueue(_ *hook.Link, q *hook.Queued) {
 func (r *Replica) AfterSync(source hook.Position) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.link != nil {
+	if r.link == nil {
+		return
+	}
+	r.durable = source
+	if len(r.chain.waiting) == 0 {
 		r.link.acks.reached(source)
 		r.link.notify()
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -29,8 +30,15 @@ type Source struct {
 
 	mu    sync.Mutex
 	waits *waits
+	last  hook.Position // the same place as waits.committed
 	dumps map[*hook.Dump]*reader
 	named map[string]int // dumps of each replica, by name
+
+	// chained asks at every transaction's end, whatever becomes of waits: for those that
+	// the acknowledgement to the source waits for. nil: it does not.
+	chained *waits
+	acked   func(name string, at hook.Position) // told of each acknowledgement then
+	have    map[string]hook.Position            // what its replicas have, connected or not
 }
 
 // Binlog is what a Source needs to know of the stream.
@@ -59,6 +67,42 @@ func NewSource(settings WaitSettings, binlog Binlog, log *slog.Logger) *Source {
 	}
 	s.done.Go(s.watch)
 	return s
+}
+
+// Chain makes it ask at every transaction's end, and tell what its replicas have: for an
+// acknowledgement to the source that waits for so many of them. It is called once, before
+// Observe; acked must not block.
+func (s *Source) Chain(replicas int, acked func(name string, at hook.Position)) {
+	s.chained = newWaits(WaitSettings{Enabled: true, Replicas: replicas, NoReplica: true})
+	s.acked, s.have = acked, map[string]hook.Position{}
+}
+
+// Have returns what the replicas of this node have, those that were connected lately
+// among them.
+func (s *Source) Have() map[string]hook.Position {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.have)
+}
+
+// maxHave bounds of how many replicas it is remembered what they have.
+const maxHave = 256
+
+// noteLocked notes what a replica has, and returns what tells of it, to be called
+// without the lock.
+func (s *Source) noteLocked(name, file string, at place) func() {
+	if s.chained == nil {
+		return func() {}
+	}
+	s.chained.ack(name, at, time.Time{})
+	for other := range s.have {
+		if len(s.have) >= maxHave && s.named[other] == 0 {
+			delete(s.have, other) // it has gone
+		}
+	}
+	p := hook.Position{File: file, Pos: at.pos}
+	s.have[name] = p
+	return func() { s.acked(name, p) }
 }
 
 // Observe registers it with all hooks that it needs.
@@ -109,8 +153,10 @@ func (s *Source) Begin(end hook.Position) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if at := (place{file, end.Pos}); at.compare(s.waits.committed) > 0 {
-		s.waits.committed = at
+	for _, w := range []*waits{s.waits, s.chained} {
+		if at := (place{file, end.Pos}); w != nil && at.compare(w.committed) > 0 {
+			w.committed, s.last = at, end
+		}
 	}
 }
 
@@ -122,8 +168,12 @@ func (s *Source) AfterCommit(c hook.Commit) {
 	}
 	s.mu.Lock()
 	none := len(s.waits.waiting) == 0
+	s.last = c.At
 	s.waits.commit(place{file, c.At.Pos}, c.Count, s.now())
 	first := none && len(s.waits.waiting) > 0
+	if s.chained != nil {
+		s.chained.commit(place{file, c.At.Pos}, c.Count, time.Time{})
+	}
 	s.mu.Unlock()
 	if first {
 		select {
@@ -146,23 +196,36 @@ func (s *Source) Start(d *hook.Dump) (observe bool, err error) {
 	}
 	has := false
 	var at place
+	var last hook.Position
 	if d.GTID {
 		s.mu.Lock()
-		at = s.waits.committed // before the set is looked at, which then has no less
+		at, last = s.waits.committed, s.last // before the set is looked at, which then has no less
 		s.mu.Unlock()
 		has = d.Have.ContainsSet(s.binlog.Executed())
 	} else if file, ok := s.binlog.FileNumber(d.From.File); ok {
 		at, has = place{file, d.From.Pos}, true
 		r.sent = at
 	}
+	from, known := s.binlog.FileNumber(d.From.File)
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.dumps[d] = r
 	s.named[r.name]++
 	s.waits.join(r.name)
 	if has {
 		s.ackLocked(r, at)
 	}
+	tell := func() {}
+	if s.chained != nil {
+		s.chained.join(r.name)
+		switch {
+		case d.GTID && has:
+			tell = s.noteLocked(r.name, last.File, at)
+		case known: // by GTIDs, too: it has what lies before the place where it begins
+			tell = s.noteLocked(r.name, d.From.File, place{from, d.From.Pos})
+		}
+	}
+	s.mu.Unlock()
+	tell()
 	s.log.Info("a semi-synchronous replica", "replica", r.name, "address", d.Address, "session", d.Session)
 	return true, nil
 }
@@ -204,7 +267,7 @@ func (s *Source) BeforeSend(d *hook.Dump, e *hook.Sending) error {
 	if r.sent.compare(at) < 0 {
 		r.sent = at
 	}
-	if s.waits.asks(at) {
+	if s.waits.asks(at) || s.chained != nil && s.chained.asks(at) {
 		e.Header[r.head+1] |= flagAsk
 		e.Restart = true
 	}
@@ -214,35 +277,42 @@ func (s *Source) BeforeSend(d *hook.Dump, e *hook.Sending) error {
 // Received implements hook.Transmit: an acknowledgement. MySQL believes any; what was
 // never sent is refused here, as somebody would take it for safe.
 func (s *Source) Received(d *hook.Dump, packet []byte) {
+	s.receive(d, packet)()
+}
+
+// receive returns what tells of the acknowledgement, to be called without the lock.
+func (s *Source) receive(d *hook.Dump, packet []byte) (tell func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	nobody := func() {}
 	r := s.dumps[d]
-	at, err := s.parseAck(packet)
+	file, at, err := s.parseAck(packet)
 	if err == nil && at.compare(r.sent) > 0 {
 		err = fmt.Errorf("it is for position %d of file number %d, but only %d of file number %d was sent", at.pos, at.file, r.sent.pos, r.sent.file)
 	}
 	if err != nil {
 		n := s.waits.counts.Refused + 1
 		if s.waits.counts.Refused = n; n&(n-1) != 0 {
-			return // the 1st, 2nd, 4th, 8th … are told
+			return nobody // the 1st, 2nd, 4th, 8th … are told
 		}
 		s.log.Warn("refused a semi-sync acknowledgement", "replica", r.name, "address", d.Address, "refused", n, "error", err)
-		return
+		return nobody
 	}
 	s.waits.counts.Replies++
 	s.ackLocked(r, at)
+	return s.noteLocked(r.name, file, at)
 }
 
 // parseAck reads u8 magic, u64 position, the file's name to the end of the packet.
-func (s *Source) parseAck(p []byte) (place, error) {
+func (s *Source) parseAck(p []byte) (file string, at place, err error) {
 	const head = 1 + 8
 	switch {
 	case len(p) == 0 || p[0] != magic:
-		return place{}, fmt.Errorf("it does not begin with the magic number %#x", magic)
+		return "", place{}, fmt.Errorf("it does not begin with the magic number %#x", magic)
 	case len(p) < head+1:
-		return place{}, fmt.Errorf("it has only %d bytes", len(p))
+		return "", place{}, fmt.Errorf("it has only %d bytes", len(p))
 	case len(p) > head+maxFileName+1:
-		return place{}, fmt.Errorf("its file name has %d bytes", len(p)-head)
+		return "", place{}, fmt.Errorf("its file name has %d bytes", len(p)-head)
 	}
 	name := p[head:]
 	if name[len(name)-1] == 0 { // some send the end of their string along
@@ -250,9 +320,9 @@ func (s *Source) parseAck(p []byte) (place, error) {
 	}
 	number, ok := s.binlog.FileNumber(string(name))
 	if !ok {
-		return place{}, fmt.Errorf("there is no file %.64q", name)
+		return "", place{}, fmt.Errorf("there is no file %.64q", name)
 	}
-	return place{number, binary.LittleEndian.Uint64(p[1:])}, nil
+	return string(name), place{number, binary.LittleEndian.Uint64(p[1:])}, nil
 }
 
 // Stop implements hook.Transmit.
@@ -264,6 +334,9 @@ func (s *Source) Stop(d *hook.Dump) {
 	if s.named[r.name]--; s.named[r.name] == 0 {
 		delete(s.named, r.name)
 		s.waits.leave(r.name)
+		if s.chained != nil {
+			s.chained.leave(r.name)
+		}
 	}
 }
 

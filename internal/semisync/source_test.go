@@ -132,7 +132,7 @@ func FuzzParseAck(f *testing.F) {
 	f.Add([]byte{magic, 1})
 	s := &Source{binlog: files{"b.000001": 1}}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if p, err := s.parseAck(b); err == nil && (b[0] != magic || p.file != 1 || p.pos != binary.LittleEndian.Uint64(b[1:])) {
+		if _, p, err := s.parseAck(b); err == nil && (b[0] != magic || p.file != 1 || p.pos != binary.LittleEndian.Uint64(b[1:])) {
 			t.Errorf("%x became %v", b, p)
 		}
 	})

@@ -22,10 +22,10 @@ func (c *session) hookDump(d *sender, start stream.Coordinates) hook.Dump {
 		Session: st.Session, ServerID: st.ServerID, UUID: st.UUID, Address: st.Address, GTID: !d.byPosition,
 		Variable: func(name string) string { return c.sql.UserVariable(name).Text() },
 	}
-	if out.GTID {
+	if out.From = hook.Position(start); out.GTID {
 		out.Have = d.req.have
 	} else {
-		out.From = hook.Position{File: start.File, Pos: d.req.pos}
+		out.From.Pos = d.req.pos
 	}
 	return out
 }

@@ -124,7 +124,7 @@ func (s *session) stream(ctx context.Context, f *facts, pl plan, link Link, resu
 	if pl.byGTID {
 		request = dumpGTID(id.ServerID, pl.at.File, pl.ask, pl.set)
 	}
-	s.link.Durable = hook.Position(resume.Source)
+	s.link.Durable, s.link.Served = hook.Position(resume.Source), hook.Position(s.cfg.Stream.Status().End)
 	for _, o := range s.cfg.Hooks.RelayIO {
 		if err := o.BeforeRequest(ctx, &s.link); err != nil {
 			return s.explain(err, &r)

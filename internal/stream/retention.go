@@ -80,14 +80,28 @@ const peerNeeds = time.Minute
 // peerTold is what a node tells the others of its stream.
 type peerTold struct {
 	Needs uint32 `json:"needs"` // number of the oldest file that a reader is in
+	// Told is what the user of the stream tells.
+	Told json.RawMessage `json:"told,omitempty"`
 }
 
 func (s *Stream) tellPeers() json.RawMessage {
 	s.mu.RLock()
 	needs := s.neededLocked()
 	s.mu.RUnlock()
-	b, _ := json.Marshal(peerTold{needs}) // cannot fail
+	told := peerTold{Needs: needs}
+	if s.cfg.Tell != nil {
+		told.Told = s.cfg.Tell()
+	}
+	b, _ := json.Marshal(told) // cannot fail
 	return b
+}
+
+// heardPeer passes on what a node tells as it comes.
+func (s *Stream) heardPeer(extra json.RawMessage) {
+	var p peerTold
+	if s.cfg.Told != nil && json.Unmarshal(extra, &p) == nil && len(p.Told) > 0 {
+		s.cfg.Told(p.Told)
+	}
 }
 
 // oldestKept decides: needed is the number of the oldest file that a replica

@@ -24,6 +24,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -63,6 +64,11 @@ type Config struct {
 	Now func() time.Time
 	// Hooks are called from Open on: what a start replays is told again.
 	Hooks hook.Set
+	// Tell returns what the other nodes of the cluster are told beside the stream's own,
+	// as JSON: twice a second, and after TellNow at once the one that leads. Told is given
+	// what another one tells, as it comes. They must not block. nil: nothing.
+	Tell func() json.RawMessage
+	Told func(json.RawMessage)
 }
 
 // Identity is what the cluster presents to the source and to replicas: the same
@@ -93,6 +99,9 @@ func (s *Stream) FileNumber(name string) (number uint32, ok bool) {
 	number = s.state.number(name)
 	return number, number != 0
 }
+
+// TellNow has the node that leads be told at once: see Config.Tell.
+func (s *Stream) TellNow() { s.node.ReportNow() }
 
 // Executed returns all transactions that the stream has had on this node.
 func (s *Stream) Executed() gtid.Set {
@@ -208,7 +217,7 @@ func Open(cfg Config) (*Stream, error) {
 	}
 	node, err := cluster.Open(cluster.Config{
 		FS: cfg.FS, Dir: cfg.Dir, Machine: machine{s}, Log: cfg.Log,
-		SegmentBytes: cfg.SegmentBytes, InFlight: cfg.InFlight, Window: cfg.Window, Pause: cfg.Pause, Interrupt: cfg.Interrupt, Peering: cfg.Peering, Extra: s.tellPeers,
+		SegmentBytes: cfg.SegmentBytes, InFlight: cfg.InFlight, Window: cfg.Window, Pause: cfg.Pause, Interrupt: cfg.Interrupt, Peering: cfg.Peering, Extra: s.tellPeers, Heard: s.heardPeer,
 		Buffer: s.spare.sized,
 	})
 	if err != nil {
