@@ -106,6 +106,10 @@ type Link struct {
 	// Durable is the source's position up to which everything was durable when the
 	// connection began, Served the same place in the served binlog.
 	Durable, Served Position
+	// From is where the source's binlog will be asked from. BeforeRequest may set its Pos
+	// back to an earlier event of the same file: what comes of it before Durable was stored
+	// already, and is passed over.
+	From Position
 	// Ended is closed when the connection ends.
 	Ended <-chan struct{}
 }

@@ -58,8 +58,7 @@ func ParseAcknowledge(s string) (replicas int, err error) {
 }
 
 // chain is the decision how far the source may be acknowledged where replicas have to have
-// a transaction, too. It is pure. It lives for one connection to the source, so what an
-// earlier leader has waited for is waited for once more.
+// a transaction, too. It is pure. Every node keeps one; that of the leader counts.
 type chain struct {
 	ChainSettings
 	replicas map[string]place // what each has; a name is one replica, wherever it hangs
@@ -82,11 +81,15 @@ func newChain(s ChainSettings) *chain {
 	return &chain{ChainSettings: s, replicas: map[string]place{}}
 }
 
-// begin is told what the stream has when a connection begins: nothing of it may be
-// acknowledged before enough replicas have it.
+// begin is told what the stream has when this node begins to follow the source: what
+// replicas do not have of it waits from now on.
 func (c *chain) begin(at place, source hook.Position, now time.Time) {
-	c.waiting, c.newest, c.allowed = nil, place{}, hook.Position{}
-	c.commit(at, source, now)
+	if at.compare(c.newest) > 0 {
+		c.commit(at, source, now)
+	}
+	for i := range c.waiting {
+		c.waiting[i].since = now
+	}
 }
 
 // commit notes transactions up to a place.

@@ -61,7 +61,7 @@ func TestChain(t *testing.T) {
 	}
 }
 
-// TestChainBegin: what a connection finds was perhaps never acknowledged: it waits.
+// TestChainBegin: what a leader finds was perhaps never acknowledged: it waits.
 func TestChainBegin(t *testing.T) {
 	c := newChain(ChainSettings{1, time.Second, PolicyHold})
 	c.has("a", place{1, 100})
@@ -76,8 +76,13 @@ func TestChainBegin(t *testing.T) {
 	if len(c.waiting) != 0 {
 		t.Error("it waits for what a replica has")
 	}
-	c.begin(place{}, hook.Position{}, second(1))
-	if len(c.waiting) != 0 {
+	c.commit(place{1, 300}, at("s.1", 300), second(2)) // while it did not lead
+	c.begin(place{1, 400}, at("s.1", 400), second(9))
+	if len(c.waiting) != 2 || c.allowed != at("s.1", 200) || c.late() != second(10) {
+		t.Errorf("%d wait until %v, allowed %v", len(c.waiting), c.late(), c.allowed)
+	}
+	fresh := newChain(ChainSettings{1, time.Second, PolicyHold})
+	if fresh.begin(place{}, hook.Position{}, second(1)); len(fresh.waiting) != 0 {
 		t.Error("it waits for nothing")
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"kingbus/internal/binlog"
 	"kingbus/internal/hook"
 	"kingbus/internal/wire"
 )
@@ -54,7 +55,7 @@ type Replica struct {
 	hook.NoRelayIO
 	hook.NoStorage
 	mode   Mode
-	binlog Binlog
+	stream Binlog
 	log    *slog.Logger
 	now    func() time.Time
 
@@ -161,10 +162,10 @@ func (r *Replica) Observe(s *hook.Set) {
 	s.RelayIO = append(s.RelayIO, r)
 }
 
-// NewReplica returns an observer. The binlog is needed only if answers wait for replicas.
-func NewReplica(mode Mode, settings ChainSettings, binlog Binlog, log *slog.Logger) *Replica {
+// NewReplica returns an observer. The stream is needed only if answers wait for replicas.
+func NewReplica(mode Mode, settings ChainSettings, stream Binlog, log *slog.Logger) *Replica {
 	return &Replica{
-		mode: mode, binlog: binlog, log: log, now: time.Now, chain: newChain(settings), has: map[string]hook.Position{},
+		mode: mode, stream: stream, log: log, now: time.Now, chain: newChain(settings), has: map[string]hook.Position{},
 		status: Status{Mode: mode, State: StateOff},
 	}
 }
@@ -238,14 +239,21 @@ func (r *Replica) BeforeRequest(ctx context.Context, l *hook.Link) error {
 	a := &answers{Link: l, name: name, acks: newAcks(l.Durable), wake: make(chan struct{}, 1), waits: make(chan struct{}, 1)}
 	var served place
 	if r.chain.Replicas > 0 {
-		served.file, _ = r.binlog.FileNumber(l.Served.File) // 0: nothing was ever stored
+		served.file, _ = r.stream.FileNumber(l.Served.File) // 0: nothing was ever stored
 		served.pos = l.Served.Pos
 	}
 	r.mu.Lock()
 	r.link, r.durable = a, l.Durable
 	r.chain.begin(served, l.Durable, r.now())
 	if len(r.chain.waiting) > 0 {
-		a.acks = newAcks(hook.Position{File: l.Durable.File}) // nothing of it yet
+		// The source takes what a replica asks for as an acknowledgement of all before it
+		// (repl_semi_sync binlog_dump start hook, seen with 9.7). So it is asked for what was
+		// let go at last, as far as that is in the same file, and for its beginning if not.
+		l.From.Pos = binlog.MagicSize
+		if last := r.chain.allowed; last.File == l.From.File && last.Pos <= l.Durable.Pos {
+			l.From.Pos = max(last.Pos, binlog.MagicSize)
+		}
+		a.acks = newAcks(l.From)
 		a.waits <- struct{}{}
 	}
 	r.changeLocked(StateUnknown)
@@ -260,18 +268,15 @@ func (r *Replica) BeforeRequest(ctx context.Context, l *hook.Link) error {
 
 // AfterCommit implements hook.Transaction: replicas have to have it, too.
 func (r *Replica) AfterCommit(c hook.Commit) {
-	file, ok := r.binlog.FileNumber(c.At.File)
+	file, ok := r.stream.FileNumber(c.At.File)
 	if !ok {
 		return // purged already
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.link == nil {
-		return
-	}
 	none := len(r.chain.waiting) == 0
 	r.chain.commit(place{file, c.At.Pos}, c.Source, r.now())
-	if none && len(r.chain.waiting) > 0 {
+	if r.link != nil && none && len(r.chain.waiting) > 0 {
 		select {
 		case r.link.waits <- struct{}{}:
 		default:
@@ -285,7 +290,7 @@ func (r *Replica) Has(name string, at hook.Position) {
 	if r.chain.Replicas == 0 || len(name) > maxReplicaName {
 		return
 	}
-	file, ok := r.binlog.FileNumber(at.File)
+	file, ok := r.stream.FileNumber(at.File)
 	if !ok {
 		return // purged already
 	}
@@ -446,7 +451,7 @@ func (a *answers) notify() {
 func (r *Replica) Stop(*hook.Link) {
 	r.mu.Lock()
 	a := r.link
-	r.link = nil
+	r.link, r.held = nil, false
 	if a != nil {
 		r.changeLocked(StateOff)
 	}

@@ -86,6 +86,17 @@ type plan struct {
 	lost string
 }
 
+// askFrom sets the request back to an earlier place in the file, if pos is one. With its
+// set the source would leave out what is passed over, so that is asked by position.
+func (p *plan) askFrom(pos, maxAsk uint64) {
+	if pos >= p.ask {
+		return
+	}
+	if p.ask, p.byGTID = pos, false; pos > maxAsk {
+		p.ask = binlog.MagicSize
+	}
+}
+
 // makePlan decides whether the source may be followed and from where. Errors are
 // *Problem, or of facts.previous.
 func makePlan(f *facts, s standing, start Start, maxAsk uint64) (plan, error) {

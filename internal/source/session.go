@@ -120,15 +120,17 @@ func (s *session) identity(ctx context.Context) (stream.Identity, error) {
 // stream asks for the binlog and receives it.
 func (s *session) stream(ctx context.Context, f *facts, pl plan, link Link, resume stream.Resume, id stream.Identity, r receiver) error {
 	s.p.log.Info("asking the source for its binlog", "host", s.cfg.Host, "port", s.cfg.Port, "version", f.version, "from", pl.at.String(), "by_gtid", pl.byGTID)
-	request := dumpPosition(id.ServerID, pl.at.File, uint32(pl.ask))
-	if pl.byGTID {
-		request = dumpGTID(id.ServerID, pl.at.File, pl.ask, pl.set)
-	}
+	s.link.From = hook.Position{File: pl.at.File, Pos: pl.ask}
 	s.link.Durable, s.link.Served = hook.Position(resume.Source), hook.Position(s.cfg.Stream.Status().End)
 	for _, o := range s.cfg.Hooks.RelayIO {
 		if err := o.BeforeRequest(ctx, &s.link); err != nil {
 			return s.explain(err, &r)
 		}
+	}
+	pl.askFrom(s.link.From.Pos, s.cfg.maxAsk)
+	request := dumpPosition(id.ServerID, pl.at.File, uint32(pl.ask))
+	if pl.byGTID {
+		request = dumpGTID(id.ServerID, pl.at.File, pl.ask, pl.set)
 	}
 	conn := s.c.Conn()
 	conn.SetTimeouts(readTimeout(s.cfg.Heartbeat), queryTimeout)
