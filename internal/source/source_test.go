@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"kingbus/internal/binlog"
+	"kingbus/internal/hook"
 	"kingbus/internal/stream"
 	"kingbus/internal/wire"
 )
@@ -628,5 +629,43 @@ func TestSilence(t *testing.T) {
 	await(t, "a second dump", p, func() bool { return len(f.requests()) > 1 })
 	if got := p.Status().LastError; !strings.Contains(got, "timeout") {
 		t.Errorf("last error: got %q", got)
+	}
+}
+
+// back asks from an earlier place than where the stream goes on.
+type back struct {
+	hook.NoRelayIO
+	pos   uint64
+	asked []hook.Position // where it would have been
+}
+
+func (b *back) BeforeRequest(_ context.Context, l *hook.Link) error {
+	b.asked = append(b.asked, l.From)
+	l.From.Pos = b.pos
+	return nil
+}
+
+// TestAskedBack: an observer may have the source asked for what is stored already. It is
+// passed over, whatever of it comes.
+func TestAskedBack(t *testing.T) {
+	f, m := newFake(t, "9.7.4"), newModel(t)
+	f.files = someFiles(2, binlog.ChecksumCRC32, 50, 60, 70)
+	cut := 0
+	f.edit = func(n int, p [][]byte) ([][]byte, bool) {
+		if n > 0 {
+			return p, false
+		}
+		cut = len(p) - 3
+		return p[:cut], true
+	}
+	b := &back{pos: binlog.MagicSize}
+	cfg := f.config(m)
+	cfg.Hooks.RelayIO = []hook.RelayIO{b}
+	p, stop := start(t, cfg)
+	m.awaitFiles(p, f.files)
+	stop()
+	last := f.requests()[len(f.requests())-1]
+	if at := b.asked[len(b.asked)-1]; at.Pos <= binlog.MagicSize || last.byGTID || last.pos != binlog.MagicSize || last.file != at.File {
+		t.Errorf("asked %+v, would have been %v", last, at)
 	}
 }
