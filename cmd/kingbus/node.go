@@ -21,6 +21,7 @@ import (
 	"kingbus/internal/gtid"
 	"kingbus/internal/hook"
 	"kingbus/internal/keys"
+	"kingbus/internal/meter"
 	"kingbus/internal/peer"
 	"kingbus/internal/semisync"
 	"kingbus/internal/server"
@@ -66,6 +67,7 @@ type node struct {
 	semi   *semisync.Replica             // towards the source
 	waits  *semisync.Source              // towards replicas
 	served served
+	meter  *meter.Meter
 	hooks  hook.Set
 	admin  *admin.Server
 
@@ -81,9 +83,10 @@ type stage struct {
 
 // newNode checks all that can be checked without touching anything.
 func newNode(cfg *config.Config, log *slog.Logger) (*node, error) {
-	n := &node{cfg: cfg, log: log, started: time.Now(), broken: make(chan error, 8)}
+	n := &node{cfg: cfg, log: log, started: time.Now(), broken: make(chan error, 8), meter: meter.New()}
 	n.semi = semisync.NewReplica(cfg.Source.SemiSync, cfg.Source.Acknowledge, &n.served, log.With("part", "semi-sync"))
 	n.semi.Observe(&n.hooks)
+	n.meter.Observe(&n.hooks)
 	var err error
 	if n.start0, err = source.ParseStart(cfg.Source.Start); err != nil {
 		return nil, withCode(exitUsage, err)
@@ -344,7 +347,7 @@ func isLoopback(host string) bool {
 func (n *node) startAdmin(context.Context) error {
 	var err error
 	n.admin, err = admin.New(admin.Config{
-		Status: n.status, Exporter: n.stream, Group: n.stream.Cluster(), Log: n.log.With("part", "admin"),
+		Status: n.status, Exporter: n.stream, Group: n.stream.Cluster(), Log: n.log.With("part", "admin"), Metrics: n.meter,
 		Version: versionText(), GoVersion: runtime.Version(),
 	})
 	if err != nil {

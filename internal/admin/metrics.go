@@ -98,8 +98,6 @@ func newCollector(s *Server) *collector {
 		}
 		return 0
 	})
-	counter("source_events_total", "Events received from the source.", func(s *Status) float64 { return float64(s.Source.Events) })
-	counter("source_bytes_total", "Bytes of events received from the source.", func(s *Status) float64 { return float64(s.Source.Bytes) })
 
 	counter("stream_transactions_total", "Transactions committed since the stream began.", func(s *Status) float64 { return float64(s.Stream.Transactions) })
 	gauge("stream_end_position_bytes", "Position of the last boundary in the current binlog file.", func(s *Status) float64 { return float64(s.Stream.End.Pos) })
@@ -117,10 +115,7 @@ func newCollector(s *Server) *collector {
 	counter("client_connections_accepted_total", "Connections accepted.", func(s *Status) float64 { return float64(s.Clients.Accepted) })
 	counter("client_connections_refused_total", "Connections refused because there were too many.", func(s *Status) float64 { return float64(s.Clients.Refused) })
 	counter("client_failed_logins_total", "Logins that failed.", func(s *Status) float64 { return float64(s.Clients.FailedLogins) })
-	counter("client_dumps_total", "Dumps of the binlog that were asked for.", func(s *Status) float64 { return float64(s.Clients.Dumps) })
 	counter("client_queries_total", "Statements of clients.", func(s *Status) float64 { return float64(s.Clients.Queries) })
-	counter("client_sent_events_total", "Events sent to clients.", func(s *Status) float64 { return float64(s.Clients.EventsSent) })
-	counter("client_sent_bytes_total", "Bytes of events sent to clients.", func(s *Status) float64 { return float64(s.Clients.BytesSent) })
 
 	gauge("semi_sync_clients", "Semi-synchronous replicas of this node (rpl_semi_sync_source_clients).", func(s *Status) float64 { return float64(s.SemiSync.Clients) })
 	gauge("semi_sync_on", "1 if transactions wait for semi-synchronous replicas of this node (rpl_semi_sync_source_status).", func(s *Status) float64 { return truth(s.SemiSync.On) })

@@ -30,7 +30,7 @@ type Exporter interface {
 	Export(ctx context.Context, file string, w io.Writer) error
 }
 
-// Config says what an admin server shows. All but Log is needed.
+// Config says what an admin server shows. All but Metrics and Log is needed.
 type Config struct {
 	// Status collects the node's status. It is called for every request and
 	// concurrently, must not block for long, and leaves Ready and Now to the
@@ -38,6 +38,8 @@ type Config struct {
 	Status   func() Status
 	Exporter Exporter
 	Group    Group
+	// Metrics are those of the replication path, beside what Status tells; nil = none.
+	Metrics prometheus.Collector
 	// Version and GoVersion label the metric kingbus_build_info.
 	Version, GoVersion string
 	Log                *slog.Logger
@@ -75,9 +77,11 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, exports: make(chan struct{}, maxExports), verifies: make(chan struct{}, 1)}
 	registry := prometheus.NewPedanticRegistry()
-	for _, c := range []prometheus.Collector{
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newCollector(s),
-	} {
+	all := []prometheus.Collector{collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newCollector(s)}
+	if cfg.Metrics != nil {
+		all = append(all, cfg.Metrics)
+	}
+	for _, c := range all {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("admin: %w", err)
 		}

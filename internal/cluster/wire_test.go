@@ -150,7 +150,7 @@ func FuzzReport(f *testing.F) {
 		if !ok {
 			return
 		}
-		p := &peers{reports: map[uint64]heardReport{}, acked: map[uint64]uint64{5: 100}}
+		p := &peers{n: &Node{}, reports: map[uint64]heardReport{}, acked: map[uint64]uint64{5: 100}}
 		p.takeReport(3, r)
 		if len(p.reports) != 1 || p.hadEntry(5) < 100 || p.hadEntry(5) < r.Acked[5] {
 			t.Fatalf("%s: %+v, %v", b, p.reports, p.acked)

@@ -143,6 +143,9 @@ type Queued struct {
 	// Boundary is the last place, at or before At, up to which the stream can store
 	// what has come, although nothing more comes.
 	Boundary Position
+	// Stored is the length of the event in bytes, if it is part of the stream; what exists
+	// on the wire only, or was stored before, has 0.
+	Stored uint32
 	// Ended: the event ends a transaction.
 	Ended bool
 }
@@ -191,6 +194,8 @@ type Sending struct {
 	// At is the place behind the event in the served binlog; of an event that is in no
 	// file, the place where the replica is then.
 	At Position
+	// Length is that of the event in bytes.
+	Length uint64
 	// Header is what ReserveHeader has made, of all observers.
 	Header []byte
 	// Restart: packets are counted anew, from 1, behind this one.

@@ -68,13 +68,13 @@ func (d *sender) unobserve(reset bool) {
 
 // observeSend tells of an event that is about to go out, and returns what stands before
 // it in its packet.
-func (d *sender) observeSend(end uint64) ([]byte, error) {
+func (d *sender) observeSend(length, end uint64) ([]byte, error) {
 	o := d.observed.Load()
 	if o == nil {
 		return d.zero[:], nil
 	}
 	o.head = append(append(o.head[:0], d.zero[:]...), o.reserved...)
-	o.sending = hook.Sending{At: hook.Position{File: d.file, Pos: end}, Header: o.head[1:]}
+	o.sending = hook.Sending{At: hook.Position{File: d.file, Pos: end}, Length: length, Header: o.head[1:]}
 	for _, h := range o.by {
 		if err := h.BeforeSend(&o.dump, &o.sending); err != nil {
 			return nil, err

@@ -390,7 +390,7 @@ func (d *sender) heartbeat(pos uint64) error {
 // write begins the packet of an event of the given length with what is there of
 // it. The event brings the replica to end, in the present file.
 func (d *sender) write(length uint64, ev []byte, end uint64) error {
-	head, err := d.observeSend(end)
+	head, err := d.observeSend(length, end)
 	if err != nil {
 		return err
 	}

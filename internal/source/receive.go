@@ -49,9 +49,10 @@ type receiver struct {
 
 	// For the hooks: boundary is the last position in file up to which what has come
 	// can be stored though nothing more comes; effect is of the last event, wire events
-	// have none.
+	// have none, nor a length, which is its length.
 	boundary uint64
 	effect   binlog.Effect
+	length   uint32
 
 	// good: events went into the stream, or the source said that there are none
 	// to send.
@@ -149,7 +150,7 @@ func (r *receiver) observed(ctx context.Context) error {
 			return r.malformed(err)
 		}
 	}
-	r.effect = binlog.Effect{}
+	r.effect, r.length = binlog.Effect{}, 0
 	if err := r.bare(ctx, 1+p.Skip); err != nil {
 		return err
 	}
@@ -158,7 +159,7 @@ func (r *receiver) observed(ctx context.Context) error {
 	}
 	q := hook.Queued{
 		At: hook.Position{File: r.file, Pos: r.pos}, Boundary: hook.Position{File: r.file, Pos: r.boundary},
-		Ended: r.effect.Ended,
+		Stored: r.length, Ended: r.effect.Ended,
 	}
 	for _, o := range r.s.cfg.Hooks.RelayIO {
 		o.AfterQueue(&r.s.link, &q)
@@ -422,6 +423,7 @@ func (r *receiver) count(h binlog.Header, eff binlog.Effect) {
 	r.hold = false
 	r.pos += uint64(h.Length)
 	r.events++
+	r.length = h.Length
 	r.bytes += uint64(h.Length)
 	r.lastTime = max(r.lastTime, h.Timestamp)
 	if eff.Ended {
