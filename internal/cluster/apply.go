@@ -155,6 +155,13 @@ func (a *applier) changeMembership(e *pb.Entry, live bool) error {
 		if live && !a.n.call(func() { a.n.raw.ApplyConfChange(cc) }) {
 			return nil // the loop has ended, and so will this goroutine
 		}
+		if live {
+			// A node that forgot that the change is committed would want the votes of the old
+			// members, of which one may be gone for good by then.
+			if err := a.n.hard.saveCommitTo(e.GetIndex()); err != nil {
+				return err
+			}
+		}
 		a.group = next
 		a.n.setGroup(next)
 	}

@@ -328,10 +328,9 @@ func (n *Node) group() membership { return *n.members.Load() }
 func (n *Node) setGroup(g membership) {
 	n.members.Store(&g)
 	n.window.dropSnapshot()
+	// A node that was removed hears so from the others when it calls them, and ends then: it
+	// knows by that that they will remember. Until then they may need its vote.
 	n.peers.update(g)
-	if g.wasRemoved(n.id) {
-		n.inbox.push(incoming{m: nil}) // the loop ends the node
-	}
 }
 
 // Propose offers a payload to the log and returns when the leader's log has

@@ -173,6 +173,17 @@ func (h *hardState) saveCommit() error {
 	return h.write(h.commit)
 }
 
+// saveCommitTo persists that everything up to an entry that is on disk is committed.
+func (h *hardState) saveCommitTo(index uint64) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.commit = max(h.commit, index)
+	if h.stored >= index {
+		return nil
+	}
+	return h.write(index)
+}
+
 // committed returns the persisted commit index and a channel that is closed
 // when it grows.
 func (h *hardState) committed() (uint64, <-chan struct{}) {

@@ -53,9 +53,6 @@ func (n *Node) loop(ctx context.Context) error {
 		case <-n.inbox.ready:
 			in = n.inbox.drain()
 			for _, i := range in {
-				if i.m == nil {
-					return ErrRemoved
-				}
 				if err := n.check(i.m); err != nil {
 					return err
 				}

@@ -313,7 +313,7 @@ func (n *Node) remove(ctx context.Context, name string) error {
 	m, ok := group.byName(name)
 	if !ok {
 		if slices.ContainsFunc(group.removed, func(m Member) bool { return m.Name == name }) {
-			return nil
+			return n.awaitKnown(ctx, name)
 		}
 		return fmt.Errorf("%q: %w", name, ErrNoMember)
 	}
@@ -341,7 +341,37 @@ func (n *Node) remove(ctx context.Context, name string) error {
 		}
 		return ErrNoLeader
 	}
-	return n.propose(ctx, pb.ConfChangeRemoveNode, change{Member: Member{ID: m.ID}})
+	if err := n.propose(ctx, pb.ConfChangeRemoveNode, change{Member: Member{ID: m.ID}}); err != nil {
+		return err
+	}
+	return n.awaitKnown(ctx, name)
+}
+
+// awaitKnown waits until a majority of the voters know that a node is removed, and will
+// after a crash. Until then those that do not may want its vote: it must not go.
+func (n *Node) awaitKnown(ctx context.Context, name string) error {
+	last := n.segments.LastIndex() // the removal is not behind it
+	tick := time.NewTicker(n.cfg.Heartbeat)
+	defer tick.Stop()
+	for {
+		voters, know := 0, 0
+		for _, m := range n.Members() {
+			if m.Learner {
+				continue
+			}
+			if voters++; m.Applied >= last {
+				know++
+			}
+		}
+		if know > voters/2 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("node %s is removed, but a majority of the others has not heard of it yet: let it run, and repeat the command: %w", name, ctx.Err())
+		case <-tick.C:
+		}
+	}
 }
 
 func (n *Node) transfer(ctx context.Context, name string) error {
