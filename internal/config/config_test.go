@@ -56,7 +56,7 @@ func TestEverySettingEverywhere(t *testing.T) {
 	samples := map[string]string{
 		"data-dir": "/d", "mysql-listen": "0.0.0.0:1", "admin-listen": "127.0.0.2:2", "source": "mysql://u@h:3",
 		"source-tls": "verify-identity", "source-tls-ca": "a", "source-tls-cert": "b", "source-tls-key": "c", "source-tls-min-version": "1.0",
-		"source-heartbeat": "1m30s", "semi-sync": "on", "replica-semi-sync": "false", "replica-semi-sync-timeout": "2s", "replica-semi-sync-count": "3", "replica-semi-sync-no-replica": "false",
+		"source-heartbeat": "1m30s", "semi-sync": "on", "acknowledge": "quorum+2", "acknowledge-timeout": "5s", "acknowledge-on-timeout": "hold", "replica-semi-sync": "false", "replica-semi-sync-timeout": "2s", "replica-semi-sync-count": "3", "replica-semi-sync-no-replica": "false",
 		"start": "binlog.000007", "replica-user": "r", "tls-cert": "d", "tls-key": "e", "max-connections": "12",
 		"node-name": "n1", "peer-listen": "0.0.0.0:8407", "peer-advertise": "h:8407", "initial-cluster": "n1=h1:8407,n2=h2:8407", "join": "true",
 		"peer-cert": "f", "peer-key": "g", "peer-ca": "h", "heartbeat": "50ms", "election-timeout": "2s",

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"kingbus/internal/semisync"
 )
 
 // maxFile bounds the YAML file in bytes.
@@ -155,6 +157,9 @@ func (c *Config) CheckServe() (warnings []string, err error) {
 	}
 	if (c.Source.TLSFiles.Cert == "") != (c.Source.TLSFiles.Key == "") {
 		return nil, errors.New("--source-tls-cert and --source-tls-key must be given together")
+	}
+	if c.Source.Acknowledge.Replicas > 0 && c.Source.SemiSync == semisync.ModeOff {
+		return nil, fmt.Errorf("--acknowledge=quorum+%d with --semi-sync=off: nothing is acknowledged then; use --semi-sync=auto or on", c.Source.Acknowledge.Replicas)
 	}
 	return slices.DeleteFunc(warnings, func(w string) bool { return w == "" }), nil
 }

@@ -36,6 +36,7 @@ func TestPeers(t *testing.T) {
 		{"only a CA", map[string]string{"peer-listen": "127.0.0.1:1", "peer-ca": "c"}, "given together", ""},
 		{"short timeout", map[string]string{"heartbeat": "100ms", "election-timeout": "199ms"}, "at least twice", ""},
 		{"rather short timeout", map[string]string{"heartbeat": "100ms", "election-timeout": "499ms"}, "", "less than five times"},
+		{"acknowledge what is not", map[string]string{"semi-sync": "off", "acknowledge": "quorum+1"}, "nothing is acknowledged then", ""},
 		{"timeout", map[string]string{"heartbeat": "100ms", "election-timeout": "500ms"}, "", ""},
 		{"nothing at all", map[string]string{"node-name": "", "peer-listen": "", "peer-advertise": "", "initial-cluster": ""}, "", ""},
 	} {
