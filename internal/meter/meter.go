@@ -119,7 +119,7 @@ func (m *Meter) AfterCommit(c hook.Commit) {
 	for _, r := range m.pending[:n+1] {
 		m.commit.Observe(now.Sub(r.when).Seconds())
 	}
-	m.pending = append(m.pending[:0], m.pending[n+1:]...)
+	m.pending = m.pending[n+1:] // append makes another array when it comes to its end
 }
 
 // AfterRollback implements hook.Transaction.

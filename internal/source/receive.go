@@ -54,6 +54,10 @@ type receiver struct {
 	effect   binlog.Effect
 	length   uint32
 
+	// What the hooks are given, kept here as it would be allocated for each event.
+	packet hook.Packet
+	queued hook.Queued
+
 	// good: events went into the stream, or the source said that there are none
 	// to send.
 	good bool
@@ -139,14 +143,15 @@ func (r *receiver) bare(ctx context.Context, before int) error {
 
 // observed takes a payload with what the hooks find in it.
 func (r *receiver) observed(ctx context.Context) error {
-	p := hook.Packet{}
+	p := &r.packet
+	*p = hook.Packet{}
 	for _, o := range r.s.cfg.Hooks.RelayIO {
 		head, err := r.conn.Peek(1 + p.Skip + hook.HeadSize)
 		if err != nil && err != io.EOF {
 			return r.broken(err)
 		}
 		p.Head = head[min(1+p.Skip, len(head)):]
-		if err := o.AfterRead(&r.s.link, &p); err != nil {
+		if err := o.AfterRead(&r.s.link, p); err != nil {
 			return r.malformed(err)
 		}
 	}
@@ -157,12 +162,12 @@ func (r *receiver) observed(ctx context.Context) error {
 	if p.Restart {
 		r.conn.SetReadSequence(1)
 	}
-	q := hook.Queued{
+	r.queued = hook.Queued{
 		At: hook.Position{File: r.file, Pos: r.pos}, Boundary: hook.Position{File: r.file, Pos: r.boundary},
 		Stored: r.length, Ended: r.effect.Ended,
 	}
 	for _, o := range r.s.cfg.Hooks.RelayIO {
-		o.AfterQueue(&r.s.link, &q)
+		o.AfterQueue(&r.s.link, &r.queued)
 	}
 	return nil
 }
