@@ -84,7 +84,10 @@ func newChain(s ChainSettings) *chain {
 // begin is told what the stream has when this node begins to follow the source: what
 // replicas do not have of it waits from now on.
 func (c *chain) begin(at place, source hook.Position, now time.Time) {
-	if at.compare(c.newest) > 0 {
+	// Others may have led meanwhile, for whom replicas had caught up.
+	degraded := c.degraded
+	c.degraded = false
+	if at.compare(c.newest) > 0 || degraded && len(c.waiting) == 0 {
 		c.commit(at, source, now)
 	}
 	for i := range c.waiting {

@@ -2,6 +2,7 @@ package semisync
 
 import (
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -223,5 +224,42 @@ func TestParseAcknowledge(t *testing.T) {
 	}
 	if _, err := ParsePolicy("wait"); err == nil || slices.Contains([]Policy{PolicyDegrade, PolicyHold}, "wait") {
 		t.Error("a policy that is none")
+	}
+}
+
+// TestChainFiles: a connection begins while transactions of two files wait, and a replica
+// has the older one only: that lies before all that this connection was asked about.
+func TestChainFiles(t *testing.T) {
+	names := files{"b.000005": 5, "b.000006": 6}
+	r := NewReplica(ModeOn, ChainSettings{1, time.Hour, PolicyHold}, names, slog.New(slog.DiscardHandler))
+	r.AfterCommit(hook.Commit{Count: 1, At: at("b.000005", 300), Source: at("b.000005", 300)})
+	r.AfterCommit(hook.Commit{Count: 1, At: at("b.000006", 500), Source: at("b.000006", 500)})
+	a := &answers{acks: newAcks(at("b.000006", 4)), wake: make(chan struct{}, 1), waits: make(chan struct{}, 1)}
+	a.acks.asked(at("b.000006", 500), at("b.000006", 500))
+	r.link, r.durable = a, at("b.000006", 500)
+	r.Has("replica", at("b.000005", 300))
+	if got, ok := a.acks.due(); ok {
+		t.Errorf("the replica has b.000005:300 only, and %v is due", got)
+	}
+	r.Has("replica", at("b.000006", 500))
+	if got, ok := a.acks.due(); !ok || got != at("b.000006", 500) {
+		t.Errorf("the replica has all of it, and %v, %v is due", got, ok)
+	}
+}
+
+// TestChainLeadsAgain: that replicas took too long for an earlier leadership says nothing
+// of the next one.
+func TestChainLeadsAgain(t *testing.T) {
+	c := newChain(ChainSettings{1, time.Second, PolicyDegrade})
+	c.begin(place{1, 100}, at("b", 100), second(0))
+	c.expire(second(1))
+	if !c.degraded {
+		t.Fatal("it is not degraded")
+	}
+	c.commit(place{1, 200}, at("b", 200), second(50))
+	c.begin(place{1, 200}, at("b", 200), second(60))
+	c.commit(place{1, 300}, at("b", 300), second(61))
+	if c.degraded || len(c.waiting) != 2 {
+		t.Errorf("degraded %v, %d wait", c.degraded, len(c.waiting))
 	}
 }

@@ -325,7 +325,7 @@ func (r *Replica) releasedLocked() {
 	}
 	if at := r.chain.allowed; none {
 		r.link.acks.reached(r.durable)
-	} else {
+	} else if slices.Contains(r.link.acks.files, at.File) { // else it lies before all that this connection asks for
 		r.link.acks.reached(at)
 	}
 	r.link.notify()
