@@ -244,6 +244,7 @@ func (d *sender) event(data []byte) (int, error) {
 	if d.skipping {
 		return int(n), d.skipped()
 	}
+	d.omitting = false
 	if h.Type.IsMariaDB() {
 		if ev, err = d.maria(h, ev); err != nil {
 			return 0, err
