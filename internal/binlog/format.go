@@ -132,7 +132,7 @@ func knowsChecksums(version string) (known, ok bool) {
 		}
 	}
 	least := [3]int{5, 6, 1}
-	if strings.Contains(version, "MariaDB") {
+	if IsMariaDB(version) {
 		least = [3]int{5, 3, 0}
 	}
 	for i := range v {

@@ -3,12 +3,17 @@ package binlog
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"strconv"
+	"strings"
 )
 
 // What only MariaDB writes (sql/log_event.h there, and its knowledge base under "Replication
 // Protocol"). Its transactions all begin with a GTID event of its own kind, which also
 // stands for BEGIN.
+
+// IsMariaDB tells whether a server's version, as in @@version, is that of a MariaDB.
+func IsMariaDB(version string) bool { return strings.Contains(version, "MariaDB") }
 
 // MariaGTID is what MariaDB calls a GTID: domain, server, number.
 type MariaGTID struct {
@@ -148,34 +153,29 @@ func AppendMariaSubstitute(dst, ev []byte, c Checksum) ([]byte, error) {
 		begins = !g.Standalone
 	}
 	const (
-		timeZone = 5 // Q_TIME_ZONE_CODE
-		userVar  = 4 + 1
+		dummy   = 255 // Q_DUMMY
+		userVar = 4 + 1
 	)
-	at, old := len(dst), h.Type
+	at := len(dst)
 	h.Flags = h.Flags&^FlagThreadSpecific | FlagSuppressUse
 	dst = begin(dst)
 	switch room := len(body) - queryHeader - 1; {
-	case begins && room == len("BEGIN"):
-		dst = append(dst, make([]byte, queryHeader+1)...)
-		dst = append(dst, "BEGIN"...)
-	case begins && room >= len("BEGIN")+2: // an empty time zone takes up the rest
+	case begins && (room < len("BEGIN") || room > len("BEGIN")+math.MaxUint16):
+		return nil, malformed(h.Type, "no BEGIN has %d bytes", h.Length)
+	case begins:
+		// Status variables that nobody knows take up the rest. Older ones than 11 write
+		// an empty time zone for two bytes, and cannot do all lengths.
 		var head [queryHeader]byte
 		rest := room - len("BEGIN")
 		binary.LittleEndian.PutUint16(head[queryHeader-2:], uint16(rest))
 		dst = append(dst, head[:]...)
-		dst = append(dst, timeZone, byte(rest-2))
-		dst = append(dst, make([]byte, rest-2+1)...)
+		for range rest {
+			dst = append(dst, dummy)
+		}
+		dst = append(dst, 0)
 		dst = append(dst, "BEGIN"...)
 	case room >= 1:
-		text := fmt.Sprintf("# Dummy event replacing event type %d that slave cannot handle.", uint8(old))
-		dst = append(dst, make([]byte, queryHeader+1)...)
-		for i := range room {
-			if i < len(text) {
-				dst = append(dst, text[i])
-			} else {
-				dst = append(dst, ' ')
-			}
-		}
+		dst = appendComment(dst, h.Type, len(body))
 	case len(body) > userVar:
 		name := "!dummyvar"[:min(len("!dummyvar"), len(body)-userVar)]
 		dst = binary.LittleEndian.AppendUint32(dst, uint32(len(name)))
@@ -188,4 +188,78 @@ func AppendMariaSubstitute(dst, ev []byte, c Checksum) ([]byte, error) {
 	}
 	h.Type = TypeQuery
 	return finish(dst, at, h, c), nil
+}
+
+// appendComment appends the body of a query that does nothing, of a size in bytes.
+func appendComment(dst []byte, old EventType, size int) []byte {
+	end := len(dst) + size
+	dst = append(dst, make([]byte, queryHeader+1)...)
+	dst = fmt.Appendf(dst, "# Dummy event replacing event type %d that slave cannot handle.", uint8(old))
+	if len(dst) > end {
+		return dst[:end]
+	}
+	return appendSpaces(dst, end-len(dst))
+}
+
+func appendSpaces(dst []byte, n int) []byte {
+	const spaces = "                                                                "
+	for ; n > len(spaces); n -= len(spaces) {
+		dst = append(dst, spaces...)
+	}
+	return append(dst, spaces[:n]...)
+}
+
+// MariaDummy makes what AppendMariaSubstitute does, for an event that comes in pieces.
+// Begin, then Next for each piece that follows.
+type MariaDummy struct {
+	length, at uint64        // of the event, and what is made of it
+	end        [crcSize]byte // its last bytes
+}
+
+// Begin appends what goes out for the first piece of an event, which has more than its
+// header and the text of the comment.
+func (m *MariaDummy) Begin(dst, piece []byte, c Checksum) ([]byte, error) {
+	h, err := ParseHeader(piece)
+	if err != nil {
+		return nil, err
+	}
+	if h.Type == TypeMariaGTID || len(piece) < 2*HeaderSize+queryHeader+64 || int(h.Length) <= len(piece) {
+		return nil, malformed(h.Type, "%d bytes come in pieces, the first of %d", h.Length, len(piece))
+	}
+	at, old := len(dst), h.Type
+	h.Type, h.Flags = TypeQuery, h.Flags&^FlagThreadSpecific|FlagSuppressUse
+	dst = appendComment(begin(dst), old, len(piece)-HeaderSize)
+	h.Put(dst[at:])
+	*m = MariaDummy{length: uint64(h.Length), end: [crcSize]byte{' ', ' ', ' ', ' '}}
+	if c == ChecksumCRC32 {
+		var sum Hash
+		sum.Reset(h.Length)
+		_, _ = sum.Write(dst[at:min(len(dst), at+int(h.Length)-crcSize)])
+		var spaces [4096]byte
+		appendSpaces(spaces[:0], len(spaces))
+		for left := int(h.Length) - crcSize - len(piece); left > 0; left -= len(spaces) {
+			_, _ = sum.Write(spaces[:min(left, len(spaces))])
+		}
+		binary.LittleEndian.PutUint32(m.end[:], sum.sum)
+	}
+	m.finish(dst[at:])
+	return dst, nil
+}
+
+// Next appends what goes out for the next n bytes.
+func (m *MariaDummy) Next(dst []byte, n int) []byte {
+	at := len(dst)
+	dst = appendSpaces(dst, n)
+	m.finish(dst[at:])
+	return dst
+}
+
+// finish puts in what of the event's last bytes is in a piece.
+func (m *MariaDummy) finish(piece []byte) {
+	for i := range m.end {
+		if at := m.length - crcSize + uint64(i); at >= m.at && at < m.at+uint64(len(piece)) {
+			piece[at-m.at] = m.end[i]
+		}
+	}
+	m.at += uint64(len(piece))
 }

@@ -19,22 +19,26 @@ import (
 type debianSource struct {
 	suite    string
 	packages []string
+	alone    []string // come without what they depend on: nothing but plugins is wanted of them
 }
+
+// layout is part of the names in the cache, and changes with what is unpacked there.
+const layout = "-2"
 
 func debianSourceOf(f Flavour) debianSource {
 	switch f {
 	case MariaDB1011:
-		return debianSource{"bookworm", []string{"mariadb-server-core", "mariadb-client"}}
+		return debianSource{"bookworm", []string{"mariadb-server-core", "mariadb-client"}, []string{"mariadb-server"}}
 	case MariaDB118:
-		return debianSource{"trixie", []string{"mariadb-server-core", "mariadb-client"}}
+		return debianSource{"trixie", []string{"mariadb-server-core", "mariadb-client"}, []string{"mariadb-server"}}
 	}
 	// mysql-server brings the plugins (semi-sync among them), the -core packages the programs.
-	return debianSource{"unstable", []string{"mysql-server-core", "mysql-server", "mysql-client-core"}}
+	return debianSource{"unstable", []string{"mysql-server-core", "mysql-server", "mysql-client-core"}, nil}
 }
 
 // findDebian returns a flavour from the cache, or from the Debian archive that this machine's apt is configured for.
 func findDebian(ctx context.Context, flavour Flavour, progress Progress) (*Server, error) {
-	dir, err := cached(ctx, string(flavour)+"-"+runtime.GOARCH, progress, func(dir string) error {
+	dir, err := cached(ctx, string(flavour)+"-"+runtime.GOARCH+layout, progress, func(dir string) error {
 		progress.say("fetching %s from the Debian archive", flavour)
 		if err := fetchDebian(ctx, dir, debianSourceOf(flavour), progress); err != nil {
 			return fmt.Errorf("mysqltest: %s: %w: %w\n%s", flavour, ErrUnavailable, err, hint(flavour))
@@ -203,7 +207,9 @@ func aptDownload(ctx context.Context, apt, mirror string, src debianSource, prog
 	}
 	run := func(each func(line string), args ...string) error {
 		args = append([]string{"-c", filepath.Join(apt, "apt.conf"), "-q", "-y"}, args...)
-		return runLines(exec.CommandContext(ctx, "apt-get", args...), each)
+		cmd := exec.CommandContext(ctx, "apt-get", args...)
+		cmd.Dir = filepath.Join(apt, "cache/archives") // where "download" leaves packages
+		return runLines(cmd, each)
 	}
 	progress.say("reading the package list of Debian %s", src.suite)
 	if err := run(func(string) {}, "-o", "APT::Update::Error-Mode=any", "update"); err != nil {
@@ -219,7 +225,10 @@ func aptDownload(ctx context.Context, apt, mirror string, src debianSource, prog
 			progress.say("downloading package %s of %s (%s in all)", m[1], total, size)
 		}
 	}
-	return run(each, append([]string{"--download-only", "install"}, src.packages...)...)
+	if err := run(each, append([]string{"--download-only", "install"}, src.packages...)...); err != nil || len(src.alone) == 0 {
+		return err
+	}
+	return run(each, append([]string{"download"}, src.alone...)...)
 }
 
 func unpack(ctx context.Context, apt, root string, progress Progress) error {
@@ -311,7 +320,7 @@ func hint(f Flavour) string {
 	}
 	src := debianSourceOf(f)
 	return fmt.Sprintf("Run on a machine with apt-get and dpkg-deb and a Debian archive among apt's sources; packages %s of Debian %s are fetched, nothing is installed.",
-		strings.Join(src.packages, " and "), src.suite)
+		strings.Join(append(src.packages, src.alone...), " and "), src.suite)
 }
 
 // runLines runs a command to its end, hands every line of its output to each, and puts the last lines into the error.

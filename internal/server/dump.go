@@ -163,9 +163,9 @@ func (c *session) farewell(d *sender, err error) {
 func (c *session) newSender(req dumpRequest) *sender {
 	st := c.server.cfg.Stream.Status()
 	d := &sender{
-		conn: c.ws, report: c.report, req: req, serverID: st.Identity.ServerID, ofMaria: isMariaDB(st.Source.Version),
+		conn: c.ws, report: c.report, req: req, serverID: st.Identity.ServerID, ofMaria: binlog.IsMariaDB(st.Source.Version),
 		period: c.heartbeatPeriod(), v2: req.flags&flagHeartbeatV2 != 0 && c.isMySQL(), checksum: binlog.ChecksumNone,
-		capability: c.mariaCapability(),
+		capability: c.mariaCapability(), annotate: req.flags&flagAnnotate != 0 && !c.isMySQL(),
 	}
 	switch v := c.eitherVariable("source_binlog_checksum", "master_binlog_checksum"); {
 	case v.IsNull():
@@ -194,8 +194,6 @@ func (c *session) heartbeatPeriod() time.Duration {
 func (c *session) isMySQL() bool {
 	return c.replicaUUID() != "" && c.sql.UserVariable("mariadb_slave_capability").IsNull()
 }
-
-func isMariaDB(version string) bool { return strings.Contains(version, "MariaDB") }
 
 // mariaCapability is what the client says that it understands of MariaDB's events.
 func (c *session) mariaCapability() int {
@@ -268,6 +266,10 @@ func (c *session) seek(ctx context.Context, d *sender) (Reader, error) {
 // that is certain. What this node does not have may be there elsewhere: such an
 // error is doubtful, or errComeBack if it may come even to the cluster.
 func seekNow(s Stream, d *sender) (Reader, error) {
+	// MariaDB and MySQL 5.5 know no such command.
+	if src := s.Status().Source; d.req.gtidMode && src.UUID == "" && src.Version != "" {
+		return nil, wire.Errorf(wire.ErUnknownCom, "Unknown command")
+	}
 	if !d.req.gtidMode || d.req.file != "" {
 		return seekPosition(s, d, d.req.file)
 	}
@@ -343,9 +345,6 @@ func insideEvent(s Stream, d *sender, e *stream.PositionError) (Reader, error) {
 // seekGTID finds the reader for a set.
 func seekGTID(s Stream, have gtid.Set) (Reader, error) {
 	st := s.Status()
-	if isMariaDB(st.Source.Version) { // which knows no such command
-		return nil, wire.Errorf(wire.ErUnknownCom, "Unknown command")
-	}
 	if mode := st.Source.Variables["gtid_mode"]; mode != "" && !strings.EqualFold(mode, "ON") {
 		return nil, doubtful("The replication sender thread cannot start in AUTO_POSITION mode: this server has GTID_MODE = %.192s instead of ON.", mode)
 	}

@@ -22,8 +22,13 @@ func newMariaRecording(t *testing.T, flavour mysqltest.Flavour, args ...string) 
 	}
 	exec(t, rec.inst, "CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY AUTO_INCREMENT, b LONGTEXT); CREATE TABLE d.m (a INT) ENGINE=MyISAM")
 	exec(t, rec.inst, "INSERT INTO d.t (b) VALUES ('x'); INSERT INTO d.m VALUES (1); FLUSH BINARY LOGS")
-	exec(t, rec.inst, "BEGIN; INSERT INTO d.t (b) VALUES ('one'); INSERT INTO d.t (b) VALUES (REPEAT('y', 300000)); INSERT INTO d.t (b) VALUES ('three'); COMMIT; SET binlog_format=STATEMENT; INSERT INTO d.t (b) VALUES ('s'); CREATE TABLE d.u (a INT); FLUSH BINARY LOGS")
+	exec(t, rec.inst, "BEGIN; INSERT INTO d.t (b) VALUES ('one'); INSERT INTO d.t (b) VALUES (REPEAT('y', 300000)); INSERT INTO d.t (b) VALUES ('three'); COMMIT; SET binlog_format=STATEMENT; INSERT INTO d.t (b) VALUES ('s'); CREATE TABLE d.u (a INT)")
+	exec(t, rec.inst, "BEGIN; INSERT INTO d.t (b) VALUES ('"+strings.Repeat("annotated ", 30000)+"'); INSERT INTO d.t (b) VALUES ('four'); COMMIT; FLUSH BINARY LOGS")
 	exec(t, rec.inst, "INSERT INTO d.t (b) VALUES ('x')")
+	if flavour == mysqltest.MariaDB118 { // older ones have no BEGIN of these lengths
+		exec(t, rec.inst, "USE d; XA START 'a'; INSERT INTO d.t (b) VALUES ('x'); XA END 'a'; XA PREPARE 'a'; XA COMMIT 'a'")
+		exec(t, rec.inst, "USE d; XA START 'much longer', 'b'; INSERT INTO d.t (b) VALUES ('x'); XA END 'much longer', 'b'; XA PREPARE 'much longer', 'b'; XA COMMIT 'much longer', 'b'")
+	}
 	if err := rec.inst.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}

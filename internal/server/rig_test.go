@@ -142,8 +142,8 @@ func (r *rig) rotate(name string) {
 	r.name, r.size = name, binlog.MagicSize
 }
 
-// append adds events to the current file, cut into runs of about limit bytes,
-// and waits until they are served.
+// append adds events to the current file, cut into runs of about limit bytes, large
+// events too, and waits until they are served.
 func (r *rig) append(events []byte, tracker *binlog.Tracker, limit int) {
 	r.t.Helper()
 	r.size += uint64(len(events))
@@ -163,6 +163,14 @@ func (r *rig) append(events []byte, tracker *binlog.Tracker, limit int) {
 		e, err := tracker.Next(events[at : at+int(h.Length)])
 		if err != nil {
 			r.t.Fatal(err)
+		}
+		if int(h.Length) > max(limit, binlog.MaxWhole) && !h.Type.IsGTID() {
+			if boundary > start {
+				put(boundary)
+			}
+			for end := at + binlog.MaxWhole; end < at+int(h.Length); end += max(limit, 1<<10) {
+				put(end)
+			}
 		}
 		at += int(h.Length)
 		if e.Boundary {

@@ -44,6 +44,7 @@ type sender struct {
 	ofMaria    bool          // what is served is the binlog of a MariaDB, which has its own words for errors
 	// capability is what the client understands of MariaDB's events.
 	capability int
+	annotate   bool // the client, which is no MySQL, wants ANNOTATE_ROWS
 	// undefined: the client never said that it can take checksums.
 	undefined bool
 	// clearCreated: FDEs lose their creation time, since the replica skips the
@@ -59,7 +60,9 @@ type sender struct {
 	checksum binlog.Checksum
 	types    int // greatest event type that the FDE in force knows
 
-	omitting  bool   // inside an event that this client does not get
+	omitting  bool // inside an event that this client does not get
+	replacing bool // inside one of which it gets dummy instead
+	dummy     binlog.MariaDummy
 	skipping  bool   // inside a transaction that the client has
 	skippedTo uint64 // end of what was skipped and not yet told by a heartbeat, 0: nothing
 
@@ -219,7 +222,12 @@ func (d *sender) event(data []byte) (int, error) {
 		if d.omitting {
 			return int(n), nil
 		}
-		_, err := d.conn.Write(data[:n])
+		piece := data[:n]
+		if d.replacing {
+			d.scratch = d.dummy.Next(d.scratch[:0], len(piece))
+			piece = d.scratch
+		}
+		_, err := d.conn.Write(piece)
 		if err == nil && d.rest == 0 {
 			err = d.observeSent()
 		}
@@ -244,7 +252,7 @@ func (d *sender) event(data []byte) (int, error) {
 	if d.skipping {
 		return int(n), d.skipped()
 	}
-	d.omitting = false
+	d.omitting, d.replacing = false, false
 	if h.Type.IsMariaDB() {
 		if ev, err = d.maria(h, ev); err != nil {
 			return 0, err
@@ -260,8 +268,8 @@ func (d *sender) event(data []byte) (int, error) {
 	return int(n), d.write(uint64(h.Length), ev, d.last)
 }
 
-// maria returns what the client gets for an event of MariaDB; nil is nothing. Only whole
-// ones are replaced; those that come in pieces are left out where they would have to be.
+// maria returns what the client gets for an event of MariaDB, or for what is there of
+// it; nil is nothing.
 func (d *sender) maria(h binlog.Header, ev []byte) ([]byte, error) {
 	standalone := false
 	if h.Type == binlog.TypeMariaGTID {
@@ -271,16 +279,21 @@ func (d *sender) maria(h binlog.Header, ev []byte) ([]byte, error) {
 		}
 		standalone = g.Standalone
 	}
-	send, substitute := binlog.MariaFor(h.Type, d.capability, d.req.flags&flagAnnotate != 0, standalone)
+	send, substitute := binlog.MariaFor(h.Type, d.capability, d.annotate, standalone)
 	switch {
-	case !send || substitute && d.rest > 0:
+	case !send:
 		return nil, nil
 	case !substitute:
 		return ev, nil
 	}
 	var err error
-	if d.scratch, err = binlog.AppendMariaSubstitute(d.scratch[:0], ev, d.checksum); err != nil {
-		return nil, fmt.Errorf("%s:%d: %w", d.file, d.pos-uint64(h.Length), err)
+	if d.replacing = d.rest > 0; d.replacing {
+		d.scratch, err = d.dummy.Begin(d.scratch[:0], ev, d.checksum)
+	} else {
+		d.scratch, err = binlog.AppendMariaSubstitute(d.scratch[:0], ev, d.checksum)
+	}
+	if err != nil { // a GTID event as long as no BEGIN can be
+		return nil, fatal("Failed to replace GTID event with backwards-compatible event: corrupt event.")
 	}
 	return d.scratch, nil
 }

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"kingbus/internal/binlog"
 	"kingbus/internal/hook"
 	"kingbus/internal/sql"
 	"kingbus/internal/wire"
@@ -198,7 +199,7 @@ func (s *Server) version() string {
 // clients would take for older than 5 (RPL_VERSION_HACK in sql/sql_acl.cc).
 func (s *Server) greeting() string {
 	v := s.version()
-	if strings.HasPrefix(v, "10.") && isMariaDB(v) {
+	if strings.HasPrefix(v, "10.") && binlog.IsMariaDB(v) {
 		return "5.5.5-" + v
 	}
 	return v

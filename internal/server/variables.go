@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"kingbus/internal/binlog"
 	"kingbus/internal/sql"
 	"kingbus/internal/stream"
 )
@@ -24,7 +25,7 @@ func (s *Server) variables() *sql.Variables {
 
 func (s *Server) makeVariables(src stream.Source) *sql.Variables {
 	known := map[string]bool{}
-	maria := isMariaDB(src.Version)
+	maria := binlog.IsMariaDB(src.Version)
 	own := s.ownVariables(src)
 	for _, v := range own {
 		known[strings.ToLower(v.Name)] = true

@@ -144,10 +144,14 @@ func checkServer(f *facts, s standing) error {
 		return &Problem{Kind: KindServerUUID, Reason: "the source has the same server_uuid as kingbus, " + f.uuid,
 			Action: "check that it is not kingbus itself that is named as its source; a MySQL server gets a new uuid when its auto.cnf is removed and it is restarted"}
 	// Of servers without uuid the format description of the file tells (sameFormat).
-	case s.source.UUID+s.source.Version != "" && !s.fresh && !strings.EqualFold(s.source.UUID, f.uuid):
+	case s.source.UUID+s.source.Version != "" && !s.fresh && (!strings.EqualFold(s.source.UUID, f.uuid) || binlog.IsMariaDB(s.source.Version) != f.maria):
+		action := "check host and port; this version of kingbus cannot go on with another server in the same data folder"
+		if s.source.UUID == "" && !binlog.IsMariaDB(s.source.Version) {
+			action += ", nor with the same one that was a MySQL 5.5 and has got a server_uuid by its upgrade"
+		}
 		return &Problem{Kind: KindOtherSource,
 			Reason: fmt.Sprintf("this is another server than the one that kingbus followed: it is %s, that of before was %s", identify(f.version, f.uuid), identify(s.source.Version, s.source.UUID)),
-			Action: "check host and port; this version of kingbus cannot go on with another server in the same data folder"}
+			Action: action}
 	case len(f.files) == 0 && !(f.locked && !s.fresh):
 		return &Problem{Kind: KindBinlogOff, Reason: "the source lists no binlog file", Action: "check SHOW BINARY LOGS there"}
 	}

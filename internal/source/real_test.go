@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -159,6 +160,39 @@ func TestRealRestarts(t *testing.T) {
 				r.exec(fmt.Sprintf("INSERT INTO d.t (b) VALUES ('after kill %d')", round))
 				r.compare("")
 			}
+		})
+	}
+}
+
+// TestRealEncrypted: MariaDB sends an encrypted file decrypted, but tells of it.
+func TestRealEncrypted(t *testing.T) {
+	for _, flavour := range []mysqltest.Flavour{mysqltest.MariaDB1011, mysqltest.MariaDB118} {
+		t.Run(string(flavour), func(t *testing.T) {
+			t.Parallel()
+			key := filepath.Join(t.TempDir(), "keys")
+			if err := os.WriteFile(key, []byte("1;770A8A65DA156D24EE2A093277530142\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r := newRig(t, mysqltest.Options{Flavour: flavour, Args: []string{"--max-binlog-size=65536",
+				"--plugin-load-add=file_key_management", "--file-key-management-filename=" + key, "--encrypt-binlog=ON"}}, nil).start()
+			r.encrypted = true
+			r.exec("CREATE DATABASE d; CREATE TABLE d.t (a INT AUTO_INCREMENT PRIMARY KEY, b VARCHAR(500)) ENGINE=InnoDB")
+			for range 5 {
+				stopWriters := r.writers(3)
+				for range 5 {
+					before := r.p.Status().Transactions
+					await(t, "transactions", r.p, func() bool { return r.p.Status().Transactions > before+uint64(rand.IntN(60)) })
+					if err := r.killDumps(t.Context()); err != nil {
+						t.Error(err)
+					}
+				}
+				stopWriters()
+				if err := r.inst.Restart(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r.exec("INSERT INTO d.t (b) VALUES ('last')")
+			r.compare("")
 		})
 	}
 }

@@ -30,7 +30,8 @@ type receiver struct {
 	// in the middle, nil if it begins a file.
 	stored []byte
 	atFile stream.Coordinates // where the stream is, in the source's coordinates
-	// hasPrevious: PREVIOUS_GTIDS follow the format description in every file.
+	// hasPrevious: PREVIOUS_GTIDS follow the format description in every file. With
+	// MariaDB it is GTID_LIST, or START_ENCRYPTION, behind which alone it can resume.
 	hasPrevious bool
 
 	checksum binlog.Checksum // of artificial events, before the first format description
@@ -48,8 +49,8 @@ type receiver struct {
 	hold bool
 
 	// For the hooks: boundary is the last position in file up to which what has come
-	// can be stored though nothing more comes; effect is of the last event, wire events
-	// have none, nor a length, which is its length.
+	// can be stored though nothing more comes; effect and length (in bytes) are of the
+	// last event, and zero if that was a wire event.
 	boundary uint64
 	effect   binlog.Effect
 	length   uint32
@@ -230,7 +231,8 @@ func (r *receiver) event(ctx context.Context, h binlog.Header) error {
 		return r.malformed(fmt.Errorf("%w: a %s event where the ROTATE is due with which a source begins", binlog.ErrMalformed, h.Type))
 	case h.Type.IsHeartbeat():
 		return r.heartbeat(ctx, h)
-	case h.Artificial():
+	case h.Artificial(), h.Type == binlog.TypeMariaStartEncryption && h.LogPos == 0:
+		// MariaDB sends the second one again on resuming behind it.
 		_, err := r.wireEvent(h, r.sum())
 		return err
 	case r.stage == stageFormat:

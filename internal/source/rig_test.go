@@ -152,6 +152,8 @@ type rig struct {
 	p    *Puller
 	cfg  Config
 	stop func()
+	// encrypted: the binlog on the disk of the source is.
+	encrypted bool
 }
 
 const replUser, replPassword = "repl", "it's secret"
@@ -210,6 +212,25 @@ func (r *rig) caughtUp() {
 	})
 }
 
+// file returns a file of the source.
+func (r *rig) file(name string) []byte {
+	r.t.Helper()
+	dir := r.inst.DataDir
+	if r.encrypted { // what it sends of the file is what it says without that
+		dir = r.t.TempDir()
+		cmd := r.inst.Tool(r.t.Context(), "mysqlbinlog", "--raw", "--read-from-remote-server", "--host=127.0.0.1", fmt.Sprintf("--port=%d", r.inst.Port),
+			"--user="+replUser, "--password="+replPassword, "--result-file="+dir+"/", name)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			r.t.Fatalf("%v: %s", err, out)
+		}
+	}
+	content, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return content
+}
+
 // compare checks that every file of the stream has the bytes of the source's
 // file, and that it has all of them from first on.
 func (r *rig) compare(first string) {
@@ -228,10 +249,7 @@ func (r *rig) compare(first string) {
 			r.t.Errorf("the stream has no file %s", f.Name)
 			continue
 		}
-		want, err := os.ReadFile(filepath.Join(r.inst.DataDir, f.Name))
-		if err != nil {
-			r.t.Fatal(err)
-		}
+		want := r.file(f.Name)
 		want[4+17] &^= binlog.FlagInUse
 		// What a writer that was cut off leaves behind may still come.
 		var got []byte

@@ -128,6 +128,11 @@ func (s *session) stream(ctx context.Context, f *facts, pl plan, link Link, resu
 		}
 	}
 	pl.askFrom(s.link.From.Pos, s.cfg.maxAsk)
+	if f.maria && pl.at.Pos == binlog.MagicSize+uint64(len(resume.FormatDescription)) {
+		// If the file is encrypted, MariaDB sends the START_ENCRYPTION there as if it was
+		// encrypted itself, which is garbage.
+		pl.askFrom(binlog.MagicSize, s.cfg.maxAsk)
+	}
 	request := dumpPosition(id.ServerID, pl.at.File, uint32(pl.ask))
 	if pl.byGTID {
 		request = dumpGTID(id.ServerID, pl.at.File, pl.ask, pl.set)

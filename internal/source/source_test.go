@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -373,6 +374,16 @@ func TestWithoutUUID(t *testing.T) {
 			if problem := awaitProblem(t, p, KindOtherSource); !strings.Contains(problem.Error(), "without server_uuid") {
 				t.Errorf("got %v", problem)
 			}
+			// So is one of the other kind.
+			version := "11.4.2-MariaDB"
+			if tt.capability {
+				version = "5.5.62-log"
+			}
+			other := newFake(t, version)
+			other.files, other.answers = f.files, maps.Clone(f.answers)
+			other.answers["SELECT VERSION()"] = version
+			p, _ = start(t, other.config(m))
+			awaitProblem(t, p, KindOtherSource)
 		})
 	}
 	f, m := newFake(t, "10.11.19-MariaDB"), newModel(t)

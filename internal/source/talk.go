@@ -145,7 +145,7 @@ func (t *talk) facts() (*facts, error) {
 	if f.version, _, err = t.value("SELECT VERSION()"); err != nil {
 		return nil, err
 	}
-	f.maria = strings.Contains(f.version, "MariaDB")
+	f.maria = binlog.IsMariaDB(f.version)
 	if f.maria || !f.atLeast(5, 6) {
 		// Neither uuid nor GTIDs of MySQL's kind: it is followed by file and position.
 		f.gtidMode = "OFF"
