@@ -158,14 +158,14 @@ func (n *node) tellReplicas() json.RawMessage {
 }
 
 // toldReplicas takes what another node tells.
-func (n *node) toldReplicas(b json.RawMessage) {
+func (n *node) toldReplicas(node string, b json.RawMessage) {
 	var t told
 	if err := json.Unmarshal(b, &t); err != nil {
 		n.log.Debug("what a node tells of its replicas", "error", err)
 		return
 	}
 	for name, at := range t {
-		n.semi.Has(name, at)
+		n.semi.Has(name, node, at)
 	}
 }
 
@@ -175,10 +175,9 @@ func (n *node) openStream(ctx context.Context) error {
 		return err
 	}
 	n.waits = semisync.NewSource(n.cfg.Replica.SemiSync, &n.served, n.log.With("part", "semi-sync"))
-	chained := n.cfg.Source.Acknowledge.Replicas
-	if chained > 0 {
-		n.waits.Chain(chained, func(name string, at hook.Position) {
-			n.semi.Has(name, at)
+	if n.cfg.Source.Acknowledge.Replicas > 0 {
+		n.waits.Chain(func(name string, at hook.Position) {
+			n.semi.Has(name, n.cfg.Peers.Name, at)
 			n.served.tellNow()
 		})
 	}

@@ -166,6 +166,9 @@ func chainText(now time.Time, c *semisync.ChainStatus) string {
 	if c.Degraded > 0 {
 		text += fmt.Sprintf("; replicas took too long %d times", c.Degraded)
 	}
+	if c.State == semisync.ChainHolds {
+		text += "; start the replicas that lag, or restart kingbus with --acknowledge=quorum"
+	}
 	if len(c.Have) < c.Replicas {
 		text += fmt.Sprintf("; ONLY %d REPLICAS have ever acknowledged: connect more with semi-sync switched on", len(c.Have))
 	}
@@ -198,7 +201,11 @@ func printSource(row func(name, format string, args ...any), st admin.Status) {
 		if c := s.SemiSync.Chain; c != nil {
 			row("  acknowledge", "%s", chainText(st.Now, c))
 			for _, r := range c.Have {
-				row("", "replica %s has %s", printable(r.Replica), coordinates(printable(r.At.File), r.At.Pos))
+				at := ""
+				if r.Node != "" {
+					at = " at node " + printable(r.Node)
+				}
+				row("", "replica %s%s has %s", printable(r.Replica), at, coordinates(printable(r.At.File), r.At.Pos))
 			}
 		}
 	}

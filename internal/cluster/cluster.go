@@ -91,7 +91,7 @@ type Config struct {
 	// PeerExtras and ReportNow. Heard, if set, is given what others tell as it comes. They
 	// must not block.
 	Extra func() json.RawMessage
-	Heard func(extra json.RawMessage)
+	Heard func(node string, extra json.RawMessage)
 }
 
 // Peering says who a node is among others. The zero value is a node for itself.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"testing"
@@ -69,7 +70,8 @@ func (o testOutput) Write(b []byte) (int, error) {
 }
 
 func (g *group) member(name string) *member {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	// On an address of its own, where nobody else takes the port while the node is down.
+	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+rand.IntN(254), 1+rand.IntN(254), 1+rand.IntN(254)))
 	if err != nil {
 		g.t.Fatal(err)
 	}

@@ -46,7 +46,7 @@ func (n *Node) report() report {
 }
 
 // ReportNow tells the leader at once how this node is, its Extra included: what changes
-// while one report is on its way goes with the next one. Without a leader, and on the
+// before one report is answered goes with the next one. Without a leader, and on the
 // leader itself, it does nothing; a new leader is told by itself.
 func (n *Node) ReportNow() {
 	n.peers.mu.Lock()
@@ -63,7 +63,7 @@ func (n *Node) ReportNow() {
 func (p *peers) takeReport(from uint64, r report) {
 	p.had(r.Acked)
 	if p.n.cfg.Heard != nil && len(r.Extra) > 0 {
-		p.n.cfg.Heard(r.Extra)
+		p.n.cfg.Heard(r.Name, r.Extra)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

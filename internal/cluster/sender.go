@@ -166,18 +166,23 @@ func (s *sender) talk(ctx context.Context, control, data *peer.Conn) error {
 	defer s.p.n.unreachable(s.to.ID, true)
 	defer s.control.set(false)
 	defer s.data.set(false)
-	g.Go(func() error { return s.sendControl(ctx, control) })
-	g.Go(func() error { return s.readAnswers(control) })
+	answers := make(chan struct{})
+	g.Go(func() error { return s.sendControl(ctx, control, answers) })
+	g.Go(func() error { return s.readAnswers(ctx, control, answers) })
 	g.Go(func() error { return s.sendData(ctx, data) })
 	return g.Wait()
 }
 
-func (s *sender) sendControl(ctx context.Context, c *peer.Conn) error {
+// sendControl sends small messages, and reports: those that cannot wait one by one, as
+// the peer answers.
+func (s *sender) sendControl(ctx context.Context, c *peer.Conn, answers <-chan struct{}) error {
 	c.SetWriteTimeout(peerSilence)
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
 	var buf []byte
+	unanswered := 0
 	report := func() error {
+		unanswered++
 		b, err := json.Marshal(s.p.n.report())
 		if err != nil {
 			return err
@@ -188,14 +193,20 @@ func (s *sender) sendControl(ctx context.Context, c *peer.Conn) error {
 		return err
 	}
 	for {
+		urgent := s.urgent
+		if unanswered > 0 {
+			urgent = nil // what has changed meanwhile goes with the next one
+		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case <-answers:
+			unanswered--
 		case <-tick.C:
 			if err := report(); err != nil {
 				return err
 			}
-		case <-s.urgent:
+		case <-urgent:
 			if err := report(); err != nil {
 				return err
 			}
@@ -214,11 +225,16 @@ func (s *sender) sendControl(ctx context.Context, c *peer.Conn) error {
 }
 
 // readAnswers notices a peer that is gone although its socket is not.
-func (s *sender) readAnswers(c *peer.Conn) error {
+func (s *sender) readAnswers(ctx context.Context, c *peer.Conn, answers chan<- struct{}) error {
 	c.SetReadTimeout(peerSilence)
 	for {
 		if _, err := c.ReadFrame(); err != nil {
 			return fmt.Errorf("the peer no longer answers: %w", err)
+		}
+		select {
+		case answers <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
 }

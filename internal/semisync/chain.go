@@ -67,7 +67,8 @@ type chain struct {
 	newest   place            // of the transactions that were committed
 	allowed  hook.Position    // at the source, behind the last transaction that was let go
 	degraded bool
-	times    uint64 // how often it was
+	mark     chained // while degraded: what was the newest once, and when
+	times    uint64  // how often it was degraded
 }
 
 // chained are transactions that replicas have to have.
@@ -88,15 +89,24 @@ func (c *chain) begin(at place, source hook.Position, now time.Time) {
 	degraded := c.degraded
 	c.degraded = false
 	if at.compare(c.newest) > 0 || degraded && len(c.waiting) == 0 {
-		c.commit(at, source, now)
+		if at.compare(c.newest) < 0 {
+			at = c.newest
+		}
+		c.wait(at, source, now)
 	}
 	for i := range c.waiting {
 		c.waiting[i].since = now
 	}
 }
 
-// commit notes transactions up to a place.
+// commit notes transactions up to a place. One that begin was told of is not new.
 func (c *chain) commit(at place, source hook.Position, now time.Time) {
+	if at.compare(c.newest) > 0 {
+		c.wait(at, source, now)
+	}
+}
+
+func (c *chain) wait(at place, source hook.Position, now time.Time) {
 	c.newest = at
 	switch {
 	case c.Replicas == 0, at == place{}: // nothing was ever stored
@@ -115,7 +125,7 @@ const maxReplicas = 1024
 
 // has notes that a replica has everything up to a place, and tells whether something is
 // let go by it.
-func (c *chain) has(name string, at place) (released bool) {
+func (c *chain) has(name string, at place, now time.Time) (released bool) {
 	if had, there := c.replicas[name]; there && at.compare(had) <= 0 {
 		return false
 	}
@@ -127,15 +137,25 @@ func (c *chain) has(name string, at place) (released bool) {
 		}))
 	}
 	c.enough = c.group()
-	if c.degraded && c.enough.compare(c.newest) >= 0 {
-		c.degraded = false
-	}
+	c.degraded = c.degraded && !c.keepUp(now)
 	n := 0
 	for ; n < len(c.waiting) && c.waiting[n].at.compare(c.enough) <= 0; n++ {
 		c.allowed = c.waiting[n].source
 	}
 	c.waiting = slices.Delete(c.waiting, 0, n)
 	return n > 0
+}
+
+// keepUp tells whether replicas that took too long do so no more: enough of them have
+// within the timeout what was the newest before, though it is not any more.
+func (c *chain) keepUp(now time.Time) bool {
+	if c.enough.compare(c.mark.at) < 0 {
+		return false
+	}
+	if now.Sub(c.mark.since) >= c.Timeout {
+		c.mark = chained{at: c.newest, since: now}
+	}
+	return c.enough.compare(c.mark.at) >= 0
 }
 
 // group finds out what enough replicas have.
@@ -164,6 +184,7 @@ func (c *chain) expire(now time.Time) (released bool) {
 	}
 	c.degraded = true
 	c.times++
+	c.mark = chained{at: c.newest, since: now}
 	c.allowed = c.waiting[len(c.waiting)-1].source
 	c.waiting = nil
 	return true

@@ -23,7 +23,10 @@ func TestChain(t *testing.T) {
 	commit := func(pos uint64, sec int) func(*chain) {
 		return func(c *chain) { c.commit(place{1, pos}, at("s.1", pos), second(sec)) }
 	}
-	has := func(name string, pos uint64) func(*chain) { return func(c *chain) { c.has(name, place{1, pos}) } }
+	hasAt := func(name string, pos uint64, sec int) func(*chain) {
+		return func(c *chain) { c.has(name, place{1, pos}, second(sec)) }
+	}
+	has := func(name string, pos uint64) func(*chain) { return hasAt(name, pos, 0) }
 	late := func(sec int) func(*chain) { return func(c *chain) { c.expire(second(sec)) } }
 	for name, tc := range map[string]struct {
 		settings ChainSettings
@@ -40,8 +43,15 @@ func TestChain(t *testing.T) {
 			{commit(200, 0), 1, 0}, {has("a", 200), 1, 0}, {has("a", 300), 1, 0}, {has("a", 100), 1, 0}, {has("b", 250), 0, 200}, {has("c", 150), 0, 200},
 		}},
 		"degrade": {ChainSettings{1, 5 * time.Second, PolicyDegrade}, []step{
-			{commit(200, 0), 1, 0}, {commit(300, 4), 2, 0}, {late(4), 2, 0}, {late(5), 0, 300}, {commit(400, 6), 0, 400}, {has("a", 399), 0, 400},
-			{commit(500, 7), 0, 500}, {has("a", 500), 0, 500}, {commit(600, 8), 1, 500}, {late(12), 1, 500}, {late(13), 0, 600},
+			{commit(200, 0), 1, 0}, {commit(300, 4), 2, 0}, {late(4), 2, 0}, {late(5), 0, 300}, {commit(400, 6), 0, 400}, {hasAt("a", 299, 7), 0, 400},
+			{commit(500, 7), 0, 500}, {hasAt("a", 500, 20), 0, 500}, {commit(600, 20), 1, 500}, {late(24), 1, 500}, {late(25), 0, 600},
+		}},
+		"degraded until they keep up": {ChainSettings{1, 5 * time.Second, PolicyDegrade}, []step{
+			{commit(200, 0), 1, 0}, {late(5), 0, 200}, {commit(300, 6), 0, 300},
+			{hasAt("a", 200, 10), 0, 300}, {commit(400, 10), 0, 400}, // what was the newest 5 s before
+			{hasAt("a", 299, 14), 0, 400}, {commit(500, 14), 0, 500}, // 300 was at 10
+			{hasAt("a", 310, 14), 0, 500}, {commit(600, 14), 1, 500}, // and that took 4 s
+			{hasAt("a", 600, 15), 0, 600},
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -65,12 +75,12 @@ func TestChain(t *testing.T) {
 // TestChainBegin: what a leader finds was perhaps never acknowledged: it waits.
 func TestChainBegin(t *testing.T) {
 	c := newChain(ChainSettings{1, time.Second, PolicyHold})
-	c.has("a", place{1, 100})
+	c.has("a", place{1, 100}, second(0))
 	c.begin(place{1, 200}, at("s.1", 200), second(0))
 	if len(c.waiting) != 1 || c.allowed != (hook.Position{}) {
 		t.Errorf("%d wait, allowed %v", len(c.waiting), c.allowed)
 	}
-	if !c.has("a", place{1, 200}) || c.allowed != at("s.1", 200) {
+	if !c.has("a", place{1, 200}, second(0)) || c.allowed != at("s.1", 200) {
 		t.Errorf("allowed %v", c.allowed)
 	}
 	c.begin(place{1, 200}, at("s.1", 200), second(1))
@@ -81,6 +91,11 @@ func TestChainBegin(t *testing.T) {
 	c.begin(place{1, 400}, at("s.1", 400), second(9))
 	if len(c.waiting) != 2 || c.allowed != at("s.1", 200) || c.late() != second(10) {
 		t.Errorf("%d wait until %v, allowed %v", len(c.waiting), c.late(), c.allowed)
+	}
+	// What begin was told of comes again, as it is applied.
+	c.commit(place{1, 350}, at("s.1", 350), second(9))
+	if c.commit(place{1, 400}, at("s.1", 400), second(9)); len(c.waiting) != 2 || c.newest != (place{1, 400}) {
+		t.Errorf("%d wait, the newest is %v", len(c.waiting), c.newest)
 	}
 	fresh := newChain(ChainSettings{1, time.Second, PolicyHold})
 	if fresh.begin(place{}, hook.Position{}, second(1)); len(fresh.waiting) != 0 {
@@ -95,6 +110,7 @@ type slowChain struct {
 	has      map[string]uint64
 	released int // of commits, from the first on
 	degraded bool
+	mark     slowChained
 }
 
 type slowChained struct {
@@ -112,16 +128,27 @@ func (m *slowChain) had(c slowChained) bool {
 	return n >= m.Replicas
 }
 
+// newest is the end of the newest commit, now.
+func (m *slowChain) newest(now time.Time) slowChained {
+	if len(m.commits) == 0 {
+		return slowChained{0, now}
+	}
+	return slowChained{m.commits[len(m.commits)-1].pos, now}
+}
+
 // settle lets go of what may go.
-func (m *slowChain) settle(now time.Time, expire bool) {
-	if m.degraded && len(m.commits) > 0 && m.had(m.commits[len(m.commits)-1]) {
-		m.degraded = false
+func (m *slowChain) settle(now time.Time, acked, expire bool) {
+	if newest := m.newest(now); acked && m.degraded && m.had(m.mark) {
+		if now.Sub(m.mark.since) >= m.Timeout {
+			m.mark = newest
+		}
+		m.degraded = !m.had(m.mark)
 	}
 	for m.released < len(m.commits) && (m.degraded || m.had(m.commits[m.released])) {
 		m.released++
 	}
 	if expire && m.Policy == PolicyDegrade && m.released < len(m.commits) && now.Sub(m.commits[m.released].since) >= m.Timeout {
-		m.degraded = true
+		m.degraded, m.mark = true, m.newest(now)
 		m.released = len(m.commits)
 	}
 }
@@ -137,18 +164,21 @@ func playChain(t *testing.T, settings ChainSettings, steps []byte) {
 			pos += 1 + arg%4
 			c.commit(place{1, pos}, at("s.1", pos), now)
 			m.commits = append(m.commits, slowChained{pos, now})
-			m.settle(now, false)
+			m.settle(now, false, false)
 		case 3, 4, 5:
 			name := fmt.Sprint(arg % 4)
 			p := min(pos+1, m.has[name]+arg) // never far ahead
-			m.has[name] = max(m.has[name], p)
-			c.has(name, place{1, p})
-			m.settle(now, false)
+			had := m.has[name]
+			m.has[name] = max(had, p)
+			if p > had {
+				m.settle(now, true, false)
+			}
+			c.has(name, place{1, p}, now)
 		case 6:
 			now = now.Add(time.Duration(arg) * 100 * time.Millisecond)
 		default:
 			c.expire(now)
-			m.settle(now, true)
+			m.settle(now, false, true)
 		}
 		allowed := uint64(0)
 		if m.released > 0 {
@@ -198,7 +228,7 @@ func FuzzChain(f *testing.F) {
 func TestChainBounds(t *testing.T) {
 	c := newChain(ChainSettings{1, time.Second, PolicyHold})
 	for i := range 3 * maxReplicas {
-		c.has(fmt.Sprint("replica ", i), place{1, uint64(i + 1)})
+		c.has(fmt.Sprint("replica ", i), place{1, uint64(i + 1)}, epoch)
 	}
 	if len(c.replicas) != maxReplicas || c.group() != (place{1, 3 * maxReplicas}) {
 		t.Errorf("%d replicas are remembered, the first has %v", len(c.replicas), c.group())
@@ -237,11 +267,11 @@ func TestChainFiles(t *testing.T) {
 	a := &answers{acks: newAcks(at("b.000006", 4)), wake: make(chan struct{}, 1), waits: make(chan struct{}, 1)}
 	a.acks.asked(at("b.000006", 500), at("b.000006", 500))
 	r.link, r.durable = a, at("b.000006", 500)
-	r.Has("replica", at("b.000005", 300))
+	r.Has("replica", "n1", at("b.000005", 300))
 	if got, ok := a.acks.due(); ok {
 		t.Errorf("the replica has b.000005:300 only, and %v is due", got)
 	}
-	r.Has("replica", at("b.000006", 500))
+	r.Has("replica", "n1", at("b.000006", 500))
 	if got, ok := a.acks.due(); !ok || got != at("b.000006", 500) {
 		t.Errorf("the replica has all of it, and %v, %v is due", got, ok)
 	}

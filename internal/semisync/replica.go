@@ -63,7 +63,7 @@ type Replica struct {
 	link    *answers // of the present connection; nil: none, or nothing was negotiated
 	chain   *chain
 	durable hook.Position            // at the source, of the present connection
-	has     map[string]hook.Position // what replicas have, as far as chain remembers them
+	has     map[string]Acknowledged // what replicas have, as far as chain remembers them
 	held    bool                     // it was told that the source waits for replicas
 	status  Status
 }
@@ -103,9 +103,11 @@ type ChainStatus struct {
 	Have []Acknowledged `json:"have"`
 }
 
-// Acknowledged is a replica and up to where it has the served binlog.
+// Acknowledged is a replica, the node that it told, and up to where it has the served
+// binlog.
 type Acknowledged struct {
 	Replica string        `json:"replica"`
+	Node    string        `json:"node"`
 	At      hook.Position `json:"at"`
 }
 
@@ -119,7 +121,7 @@ const (
 	// ChainWaits: what is durable is acknowledged when replicas have it.
 	ChainWaits ChainState = "the quorum and the replicas"
 	// ChainDegraded: they took too long.
-	ChainDegraded ChainState = "the quorum alone, since replicas took too long: until they have caught up"
+	ChainDegraded ChainState = "the quorum alone, since replicas took too long: until they keep up again"
 	// ChainHolds: they take too long, and the source waits.
 	ChainHolds ChainState = "commits at the source hang until replicas have what waits"
 )
@@ -165,7 +167,7 @@ func (r *Replica) Observe(s *hook.Set) {
 // NewReplica returns an observer. The stream is needed only if answers wait for replicas.
 func NewReplica(mode Mode, settings ChainSettings, stream Binlog, log *slog.Logger) *Replica {
 	return &Replica{
-		mode: mode, stream: stream, log: log, now: time.Now, chain: newChain(settings), has: map[string]hook.Position{},
+		mode: mode, stream: stream, log: log, now: time.Now, chain: newChain(settings), has: map[string]Acknowledged{},
 		status: Status{Mode: mode, State: StateOff},
 	}
 }
@@ -182,8 +184,8 @@ func (r *Replica) Status() Status {
 	if c.Waiting > 0 {
 		c.Since = r.chain.waiting[0].since
 	}
-	for name, at := range r.has {
-		c.Have = append(c.Have, Acknowledged{name, at})
+	for _, has := range r.has {
+		c.Have = append(c.Have, has)
 	}
 	slices.SortFunc(c.Have, func(a, b Acknowledged) int { return strings.Compare(a.Replica, b.Replica) })
 	switch {
@@ -286,8 +288,8 @@ func (r *Replica) AfterCommit(c hook.Commit) {
 
 // Has notes that a replica, on whichever node, has everything up to a place in the served
 // binlog.
-func (r *Replica) Has(name string, at hook.Position) {
-	if r.chain.Replicas == 0 || len(name) > maxReplicaName {
+func (r *Replica) Has(name, node string, at hook.Position) {
+	if r.chain.Replicas == 0 || len(name) > maxReplicaName || len(node) > maxReplicaName {
 		return
 	}
 	file, ok := r.stream.FileNumber(at.File)
@@ -297,20 +299,20 @@ func (r *Replica) Has(name string, at hook.Position) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	degraded := r.chain.degraded
-	released := r.chain.has(name, place{file, at.Pos})
+	released := r.chain.has(name, place{file, at.Pos}, r.now())
 	if p := r.chain.replicas[name]; p == (place{file, at.Pos}) {
-		r.has[strings.Clone(name)] = at
+		r.has[name] = Acknowledged{name, node, at}
 	}
-	maps.DeleteFunc(r.has, func(name string, _ hook.Position) bool { _, there := r.chain.replicas[name]; return !there })
+	maps.DeleteFunc(r.has, func(name string, _ Acknowledged) bool { _, there := r.chain.replicas[name]; return !there })
 	if released {
 		r.releasedLocked()
 	}
 	if degraded && !r.chain.degraded {
-		r.log.Info("replicas have caught up: acknowledgements to the source wait for them again", "replicas", r.chain.Replicas)
+		r.log.Info("replicas keep up: acknowledgements to the source wait for them again", "replicas", r.chain.Replicas)
 	}
 }
 
-// maxReplicaName bounds the name of a replica, in bytes.
+// maxReplicaName bounds the name of a replica, and of its node, in bytes.
 const maxReplicaName = 64
 
 // releasedLocked lets the answers go that replicas have held up.
@@ -350,7 +352,7 @@ func (r *Replica) expire(a *answers) {
 		case now.Before(late):
 			timer.Reset(late.Sub(now))
 		case r.chain.expire(now):
-			r.log.Warn("replicas take too long: the source is acknowledged what a quorum has, until they have caught up", "replicas", r.chain.Replicas, "timeout", r.chain.Timeout)
+			r.log.Warn("replicas take too long: the source is acknowledged what a quorum has, until they keep up again", "replicas", r.chain.Replicas, "timeout", r.chain.Timeout)
 			r.releasedLocked()
 			timer.Reset(time.Hour)
 		default: // it is held until they have it

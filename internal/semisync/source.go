@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,9 +35,9 @@ type Source struct {
 	dumps map[*hook.Dump]*reader
 	named map[string]int // dumps of each replica, by name
 
-	// chained asks at every transaction's end, whatever becomes of waits: for those that
-	// the acknowledgement to the source waits for. nil: it does not.
-	chained *waits
+	// chained is where transactions have ended, at which replicas are asked whatever
+	// becomes of waits: the acknowledgement to the source waits for them. nil: it does not.
+	chained *ends
 	acked   func(name string, at hook.Position) // told of each acknowledgement then
 	have    map[string]hook.Position            // what its replicas have, connected or not
 }
@@ -70,10 +71,10 @@ func NewSource(settings WaitSettings, binlog Binlog, log *slog.Logger) *Source {
 }
 
 // Chain makes it ask at every transaction's end, and tell what its replicas have: for an
-// acknowledgement to the source that waits for so many of them. It is called once, before
+// acknowledgement to the source that waits for replicas. It is called once, before
 // Observe; acked must not block.
-func (s *Source) Chain(replicas int, acked func(name string, at hook.Position)) {
-	s.chained = newWaits(WaitSettings{Enabled: true, Replicas: replicas, NoReplica: true})
+func (s *Source) Chain(acked func(name string, at hook.Position)) {
+	s.chained = &ends{}
 	s.acked, s.have = acked, map[string]hook.Position{}
 }
 
@@ -94,7 +95,6 @@ func (s *Source) noteLocked(name, file string, at place) func() {
 	if s.chained == nil {
 		return func() {}
 	}
-	s.chained.ack(name, at, time.Time{})
 	for other := range s.have {
 		if len(s.have) >= maxHave && s.named[other] == 0 {
 			delete(s.have, other) // it has gone
@@ -153,10 +153,12 @@ func (s *Source) Begin(end hook.Position) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, w := range []*waits{s.waits, s.chained} {
-		if at := (place{file, end.Pos}); w != nil && at.compare(w.committed) > 0 {
-			w.committed, s.last = at, end
-		}
+	at := place{file, end.Pos}
+	if at.compare(s.waits.committed) > 0 {
+		s.waits.committed, s.last = at, end
+	}
+	if s.chained != nil {
+		s.chained.add(at)
 	}
 }
 
@@ -172,7 +174,7 @@ func (s *Source) AfterCommit(c hook.Commit) {
 	s.waits.commit(place{file, c.At.Pos}, c.Count, s.now())
 	first := none && len(s.waits.waiting) > 0
 	if s.chained != nil {
-		s.chained.commit(place{file, c.At.Pos}, c.Count, time.Time{})
+		s.chained.add(place{file, c.At.Pos})
 	}
 	s.mu.Unlock()
 	if first {
@@ -190,8 +192,9 @@ func (s *Source) Start(d *hook.Dump) (observe bool, err error) {
 	if !isSet(d.Variable("rpl_semi_sync_replica")) && !isSet(d.Variable("rpl_semi_sync_slave")) {
 		return false, nil
 	}
-	r := &reader{name: d.UUID}
-	if r.name == "" {
+	// A client sets its uuid as it likes.
+	r := &reader{name: strings.ToLower(d.UUID)}
+	if r.name == "" || len(r.name) > maxReplicaName {
 		r.name = fmt.Sprintf("server id %d", d.ServerID)
 	}
 	has := false
@@ -216,7 +219,6 @@ func (s *Source) Start(d *hook.Dump) (observe bool, err error) {
 	}
 	tell := func() {}
 	if s.chained != nil {
-		s.chained.join(r.name)
 		switch {
 		case d.GTID && has:
 			tell = s.noteLocked(r.name, last.File, at)
@@ -334,9 +336,6 @@ func (s *Source) Stop(d *hook.Dump) {
 	if s.named[r.name]--; s.named[r.name] == 0 {
 		delete(s.named, r.name)
 		s.waits.leave(r.name)
-		if s.chained != nil {
-			s.chained.leave(r.name)
-		}
 	}
 }
 

@@ -137,3 +137,17 @@ func FuzzParseAck(f *testing.F) {
 		}
 	})
 }
+
+// TestNames: a client names itself as it likes; what is remembered of it is bounded, and a
+// uuid is the same in any case of letters.
+func TestNames(t *testing.T) {
+	s := NewSource(WaitSettings{}, files{"b.000001": 1}, slog.New(slog.DiscardHandler))
+	defer s.Close()
+	s.Chain(func(string, hook.Position) {})
+	for _, name := range []string{"", strings.Repeat("u", 1<<20), "AAAAAAAA-1111-2222-3333-444444444444", "aaaaaaaa-1111-2222-3333-444444444444"} {
+		newDump(t, s, name, at("b.000001", 4))
+	}
+	if have := s.Have(); len(have) != 2 || have["server id 9"] != at("b.000001", 4) || have["aaaaaaaa-1111-2222-3333-444444444444"] != at("b.000001", 4) {
+		t.Errorf("%v", have)
+	}
+}

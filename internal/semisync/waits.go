@@ -187,3 +187,24 @@ func (w *waits) asks(at place) bool {
 	_, waited := slices.BinarySearchFunc(w.waiting, at, func(wt wait, at place) int { return wt.at.compare(at) })
 	return waited || at.compare(w.committed) > 0
 }
+
+// ends are the ends of the newest transactions, at most maxWaiting: where replicas are
+// asked so long as anybody may wait for them.
+type ends struct{ list []place }
+
+// add notes an end.
+func (e *ends) add(at place) {
+	if n := len(e.list); n > 0 && at.compare(e.list[n-1]) <= 0 {
+		return
+	}
+	if len(e.list) >= maxWaiting {
+		e.list = slices.Delete(e.list, 0, maxWaiting/2)
+	}
+	e.list = append(e.list, at)
+}
+
+// asks tells whether the event that ends at a place asks. Replicas may be faster than add.
+func (e *ends) asks(at place) bool {
+	i, there := slices.BinarySearchFunc(e.list, at, place.compare)
+	return there || i == len(e.list)
+}

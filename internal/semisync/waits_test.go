@@ -299,3 +299,28 @@ func waitsHistory(t *testing.T, rng *rand.Rand, steps int) {
 		}
 	}
 }
+
+// TestEnds: replicas are asked at the end of each of the newest transactions, however many
+// there are, and beyond.
+func TestEnds(t *testing.T) {
+	var e ends
+	if !e.asks(place{1, 1}) {
+		t.Error("nothing was committed, and what is sent already does not ask")
+	}
+	const n = 3*maxWaiting + 17
+	for i := range uint64(n) {
+		e.add(place{1, 10 * (i + 1)})
+		e.add(place{1, 10 * i}) // again, or late
+	}
+	if len(e.list) > maxWaiting || len(e.list) < maxWaiting/2 {
+		t.Errorf("%d ends are remembered", len(e.list))
+	}
+	for i := n - maxWaiting/2; i < n; i++ {
+		if end := uint64(10 * (i + 1)); !e.asks(place{1, end}) || e.asks(place{1, end - 1}) {
+			t.Fatalf("at %d the end asks, and nothing else", end)
+		}
+	}
+	if e.asks(place{1, 10}) || !e.asks(place{1, 10*n + 1}) || !e.asks(place{2, 4}) {
+		t.Error("what is forgotten does not ask, what comes does")
+	}
+}

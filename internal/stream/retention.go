@@ -97,10 +97,10 @@ func (s *Stream) tellPeers() json.RawMessage {
 }
 
 // heardPeer passes on what a node tells as it comes.
-func (s *Stream) heardPeer(extra json.RawMessage) {
+func (s *Stream) heardPeer(node string, extra json.RawMessage) {
 	var p peerTold
 	if s.cfg.Told != nil && json.Unmarshal(extra, &p) == nil && len(p.Told) > 0 {
-		s.cfg.Told(p.Told)
+		s.cfg.Told(node, p.Told)
 	}
 }
 

@@ -66,9 +66,9 @@ type Config struct {
 	Hooks hook.Set
 	// Tell returns what the other nodes of the cluster are told beside the stream's own,
 	// as JSON: twice a second, and after TellNow at once the one that leads. Told is given
-	// what another one tells, as it comes. They must not block. nil: nothing.
+	// what another one tells, with its name, as it comes. They must not block. nil: nothing.
 	Tell func() json.RawMessage
-	Told func(json.RawMessage)
+	Told func(node string, told json.RawMessage)
 }
 
 // Identity is what the cluster presents to the source and to replicas: the same
