@@ -15,11 +15,13 @@ const callTime = 30 * time.Second
 
 // question is what a node asks another one to do.
 type question struct {
-	Do      string `json:"do"` // add, promote, remove, transfer, digest, snapshot
+	Do      string `json:"do"` // add, promote, remove, transfer, digest, snapshot, ask
 	Name    string `json:"name,omitempty"`
 	Address string `json:"address,omitempty"`
 	From    uint64 `json:"from,omitempty"`
 	To      uint64 `json:"to,omitempty"`
+	// Body is what the user of the cluster asks.
+	Body json.RawMessage `json:"body,omitempty"`
 }
 
 type reply struct {
@@ -31,6 +33,8 @@ type reply struct {
 	// Snapshot is that of a leader, in the form of a checkpoint, and Term its term.
 	Snapshot []byte `json:"snapshot,omitempty"`
 	Term     uint64 `json:"term,omitempty"`
+	// Body is what the user of the cluster answers.
+	Body json.RawMessage `json:"body,omitempty"`
 }
 
 // Errors that cross the wire, by their codes.
@@ -94,6 +98,15 @@ func (n *Node) answer(ctx context.Context, q question) (reply, error) {
 	case "digest":
 		digests, last, err := n.digests(ctx, q.From, q.To)
 		return reply{Digests: digests, Entry: last, First: n.segments.FirstIndex()}, err
+	case "ask":
+		if n.cfg.Answer == nil {
+			break
+		}
+		if n.Leading() == nil {
+			return reply{}, ErrDropped
+		}
+		b, err := n.cfg.Answer(ctx, q.Body)
+		return reply{Body: b}, err
 	}
 	return reply{}, fmt.Errorf("node %s does not know how to %q: it runs an older kingbus", n.cfg.Name, q.Do)
 }

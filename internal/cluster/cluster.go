@@ -92,6 +92,9 @@ type Config struct {
 	// must not block.
 	Extra func() json.RawMessage
 	Heard func(node string, extra json.RawMessage)
+	// Answer, if set, does what AskLeader asks for, on the node that leads. The context
+	// ends when nobody waits for it any more.
+	Answer func(ctx context.Context, body json.RawMessage) (json.RawMessage, error)
 }
 
 // Peering says who a node is among others. The zero value is a node for itself.
@@ -112,13 +115,14 @@ type Peering struct {
 	// time; 0 = 100 ms. Election is how long it may be silent; 0 = ten times that.
 	Heartbeat, Election time.Duration
 	// MinFormat and MaxFormat are the versions of the format of log and folder that
-	// this node can work with; 0 = Format, the only one. A group writes the highest
-	// that all its members know.
+	// this node can work with; 0 = all that there are, 1 to Format. A group writes the
+	// highest that all its members know.
 	MinFormat, MaxFormat uint16
 }
 
-// Format is the version of the format of log and folder that this kingbus writes.
-const Format = 1
+// Format is the newest version of the format of log and folder that this kingbus writes. What
+// each brought is in docs/format/folder.md.
+const Format = 2
 
 func (c *Config) fill() error {
 	if c.SegmentBytes == 0 {
@@ -140,7 +144,7 @@ func (c *Config) fill() error {
 		return fmt.Errorf("an election timeout of %s with heartbeats every %s: it has to be at least twice as long", c.Election, c.Heartbeat)
 	}
 	if c.MinFormat == 0 {
-		c.MinFormat = Format
+		c.MinFormat = 1
 	}
 	if c.MaxFormat == 0 {
 		c.MaxFormat = Format

@@ -145,45 +145,57 @@ func (n *Node) Leader() uint64 {
 // Add takes the node at an address into the group, as a learner. It may be
 // repeated. It is carried out by the leader, as all changes are.
 func (n *Node) Add(ctx context.Context, name, address string) error {
-	return n.throughLeader(ctx, question{Do: "add", Name: name, Address: address})
+	_, err := n.throughLeader(ctx, question{Do: "add", Name: name, Address: address})
+	return err
 }
 
 // Promote makes a learner that has caught up a voter. It may be repeated.
 func (n *Node) Promote(ctx context.Context, name string) error {
-	return n.throughLeader(ctx, question{Do: "promote", Name: name})
+	_, err := n.throughLeader(ctx, question{Do: "promote", Name: name})
+	return err
 }
 
 // Remove takes a member out of the group, for good: its folder never comes back.
 // It may be repeated.
 func (n *Node) Remove(ctx context.Context, name string) error {
-	return n.throughLeader(ctx, question{Do: "remove", Name: name})
+	_, err := n.throughLeader(ctx, question{Do: "remove", Name: name})
+	return err
 }
 
 // Transfer makes a voter the leader. It may be repeated.
 func (n *Node) Transfer(ctx context.Context, name string) error {
-	return n.throughLeader(ctx, question{Do: "transfer", Name: name})
+	_, err := n.throughLeader(ctx, question{Do: "transfer", Name: name})
+	return err
+}
+
+// AskLeader has Config.Answer of the node that leads do something, which may happen more
+// than once: while leadership changes it is asked again.
+func (n *Node) AskLeader(ctx context.Context, body json.RawMessage) (json.RawMessage, error) {
+	r, err := n.throughLeader(ctx, question{Do: "ask", Body: body})
+	return r.Body, err
 }
 
 // throughLeader carries a question out where the leader is. While leadership
 // changes it tries again.
-func (n *Node) throughLeader(ctx context.Context, q question) error {
+func (n *Node) throughLeader(ctx context.Context, q question) (reply, error) {
 	for {
+		var r reply
 		var err error
 		if n.Leading() != nil {
-			_, err = n.answer(ctx, q)
+			r, err = n.answer(ctx, q)
 		} else if m, ok := n.group().byID(n.Leader()); ok && m.ID != n.id {
-			_, err = n.askNode(ctx, m, q)
+			r, err = n.askNode(ctx, m, q)
 		} else {
 			err = ErrNoLeader
 		}
 		if !errors.Is(err, ErrNoLeader) && !errors.Is(err, ErrDropped) && !errors.Is(err, ErrDeposed) {
-			return err
+			return r, err
 		}
 		select {
 		case <-ctx.Done():
-			return err
+			return r, err
 		case <-n.stopped:
-			return ErrClosed
+			return r, ErrClosed
 		case <-time.After(n.cfg.Heartbeat):
 		}
 	}

@@ -62,9 +62,9 @@ type Replica struct {
 	mu      sync.Mutex
 	link    *answers // of the present connection; nil: none, or nothing was negotiated
 	chain   *chain
-	durable hook.Position            // at the source, of the present connection
+	durable hook.Position           // at the source, of the present connection
 	has     map[string]Acknowledged // what replicas have, as far as chain remembers them
-	held    bool                     // it was told that the source waits for replicas
+	held    bool                    // it was told that the source waits for replicas
 	status  Status
 }
 

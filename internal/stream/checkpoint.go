@@ -30,6 +30,14 @@ type storedState struct {
 	Purged       string         `json:"purged"`
 	Transactions uint64         `json:"transactions"`
 	LastTime     uint32         `json:"last_time"`
+	// From format 2 of the cluster on.
+	Settings *storedSettings `json:"settings,omitempty"`
+}
+
+type storedSettings struct {
+	Revision uint64                     `json:"revision"`
+	Change   uint64                     `json:"change,string"`
+	Values   map[string]json.RawMessage `json:"values"`
 }
 
 type storedBoundary struct {
@@ -67,6 +75,9 @@ func (s *state) encode() ([]byte, error) {
 		Held: storedEffect{Boundary: s.held.Boundary, Ended: s.held.Ended}, OpenFrom: s.openFrom,
 		Executed: s.executed.String(), Purged: s.purged.String(), Transactions: s.transactions, LastTime: s.lastTime,
 	}
+	if s.settings.Revision != 0 {
+		out.Settings = &storedSettings{s.settings.Revision, s.change, s.settings.Values}
+	}
 	if !s.held.GTID.IsZero() {
 		out.Held.GTID = s.held.GTID.String()
 	}
@@ -98,6 +109,9 @@ func decodeState(b []byte) (*state, error) {
 		end: in.End, sourceEnd: in.SourceEnd, boundary: boundary{in.Boundary.Index, in.Boundary.Pos, in.Boundary.SourcePos},
 		rest: in.Rest, held: binlog.Effect{Boundary: in.Held.Boundary, Ended: in.Held.Ended}, openFrom: in.OpenFrom,
 		transactions: in.Transactions, lastTime: in.LastTime,
+	}
+	if in.Settings != nil {
+		s.settings, s.change = Settings{in.Settings.Revision, in.Settings.Values}, in.Settings.Change
 	}
 	var err error
 	if rest, err := s.tracker.Decode(in.Tracker); err != nil || len(rest) > 0 {

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"kingbus/internal/binlog"
 	"kingbus/internal/gtid"
@@ -28,7 +31,7 @@ type Walker struct {
 
 // Description is what an entry holds.
 type Description struct {
-	// Kind is "events", "rotate", "link", "identity", "purge", or "" if the entry
+	// Kind is "events", "rotate", "link", "identity", "purge", "settings", or "" if the entry
 	// is empty (Raft's own).
 	Kind string
 	// Text is a line for people.
@@ -76,6 +79,10 @@ func (w *Walker) Entry(index uint64, payload []byte) (Description, error) {
 		var c identityCommand
 		_, err := parseCommand(payload, &c)
 		return Description{Kind: "identity", Text: fmt.Sprintf("server id %d, server uuid %s", c.Identity.ServerID, c.Identity.ServerUUID)}, err
+	case kindSettings:
+		var c settingsCommand
+		_, err := parseCommand(payload, &c)
+		return Description{Kind: "settings", Text: "change " + strings.Join(slices.Sorted(maps.Keys(c.Values)), ", ")}, err
 	default:
 		var c purgeCommand
 		_, err := parseCommand(payload, &c)

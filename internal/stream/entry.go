@@ -12,7 +12,7 @@ import (
 // The payload of a log entry of the stream, little-endian (docs/format/entry.md):
 //
 //	off size field
-//	  0    1 kind: 1 events, 2 rotate, 3 link started, 4 identity, 5 purge
+//	  0    1 kind: 1 events, 2 rotate, 3 link started, 4 identity, 5 purge, 6 settings
 //	  1    1 version of this kind, 1
 //	  2    2 zero
 //
@@ -37,6 +37,7 @@ const (
 	kindLink
 	kindIdentity
 	kindPurge
+	kindSettings // from settingsFormat on
 )
 
 const (
@@ -72,7 +73,7 @@ func parseKind(p []byte) (kind, error) {
 		return 0, fmt.Errorf("entry of %d bytes is too short", len(p))
 	}
 	k := kind(p[0])
-	if k < kindEvents || k > kindPurge || p[1] != entryVersion || p[2] != 0 || p[3] != 0 {
+	if k < kindEvents || k > kindSettings || p[1] != entryVersion || p[2] != 0 || p[3] != 0 {
 		return 0, fmt.Errorf("entry of kind %d version %d is not known to this kingbus; run the version that wrote it, or a newer one", p[0], p[1])
 	}
 	return k, nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -374,7 +375,7 @@ func TestEntryTable(t *testing.T) {
 	if want := "\x05\x01\x00\x00\x00\x00\x00\x00\x02\x01\x00\x00\x00\x00\x00\x00" + `{"before":"binlog.000003"}`; string(c) != want {
 		t.Errorf("command %q, want %q", c, want)
 	}
-	for _, bad := range []string{"\x06\x01", "\x01\x02", "\x01\x01\x01", "\x00\x01"} {
+	for _, bad := range []string{"\x07\x01", "\x06\x02", "\x01\x02", "\x01\x01\x01", "\x00\x01"} {
 		b := make([]byte, 40)
 		copy(b, bad)
 		if k, err := parseKind(b); err == nil {
@@ -398,10 +399,11 @@ func FuzzStateApply(f *testing.F) {
 	rotate, _ := encodeCommand(kindRotate, 1, rotateCommand{Epoch: 2, Name: "binlog.000001", SourceName: "binlog.000001"})
 	link, _ := encodeCommand(kindLink, 1, linkCommand{Source: Source{UUID: testUUID.String()}})
 	purge, _ := encodeCommand(kindPurge, 1, purgeCommand{Before: "binlog.000001"})
+	settings, _ := encodeCommand(kindSettings, 1, settingsCommand{Change: 7, Values: map[string]json.RawMessage{"k": json.RawMessage(`{"a":1}`)}})
 	events := make([]byte, eventsHeaderSize)
 	eventsHeader{file: 1, epoch: 2, pos: 4, sourcePos: 4}.put(events)
 	events = append(events, begin...)
-	for _, p := range [][]byte{events, rotate, link, purge} {
+	for _, p := range [][]byte{events, rotate, link, purge, settings} {
 		f.Add(p)
 	}
 	f.Fuzz(func(t *testing.T, p []byte) {

@@ -26,6 +26,7 @@ func (m machine) Restore(index uint64, encoded []byte, segments []uint64) error 
 		}
 		s.state = st
 	}
+	s.settleLocked()
 	return s.loadIndex(index, segments)
 }
 
@@ -125,13 +126,20 @@ func (s *Stream) applied(entry cluster.Entry, e effect) {
 	if e.purgedTo != 0 {
 		s.purge(e.purgedTo, entry.Index)
 	}
+	if e.changed != 0 {
+		s.settleLocked()
+	}
 	if done := s.waiters[e.request]; e.request != 0 && done != nil {
 		delete(s.waiters, e.request)
 		err := e.err
 		if err == nil && e.void {
 			err = errVoid
 		}
-		done <- applied{index: entry.Index, err: err}
+		index := entry.Index
+		if e.changed != 0 {
+			index = e.changed
+		}
+		done <- applied{index: index, err: err}
 	}
 }
 

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
-
-	"kingbus/internal/cluster"
 )
 
 // Retention says which files may be removed, whole and from the oldest on. The
@@ -133,10 +131,7 @@ func (r Retention) oldestKept(files []file, needed uint32, now time.Time) string
 // Purge removes all files before the named one, on all nodes. The caller has
 // decided that nobody needs them.
 func (s *Stream) Purge(ctx context.Context, before string) error {
-	if s.node.Leading() == nil {
-		return fmt.Errorf("purge: %w", cluster.ErrDropped)
-	}
-	if _, err := s.command(ctx, kindPurge, purgeCommand{Before: before}); err != nil {
+	if _, err := s.askLeader(ctx, asked{Purge: &purgeCommand{Before: before}}); err != nil {
 		return fmt.Errorf("purge before %s: %w", before, err)
 	}
 	return nil

@@ -35,6 +35,9 @@ type state struct {
 	purged       gtid.Set
 	transactions uint64
 	lastTime     uint32
+
+	settings Settings
+	change   uint64 // by which settings were changed last
 }
 
 // boundary is the last position at which no transaction was open.
@@ -73,6 +76,7 @@ type effect struct {
 	aborted           bool        // the entry dropped an open transaction
 	began             Coordinates // for aborted: of that transaction, in the source's file
 	newFile           bool
+	changed           uint64 // the revision that settings have by it
 	purgedTo          uint64 // first index still needed, after a purge
 	request           uint64 // of a command
 	err               error  // why a command was refused; its proposer hears it
@@ -133,6 +137,11 @@ func (s *state) apply(index uint64, payload []byte) (effect, error) {
 		var c purgeCommand
 		if e.request, err = parseCommand(payload, &c); err == nil {
 			e = s.applyPurge(c, e)
+		}
+	case kindSettings:
+		var c settingsCommand
+		if e.request, err = parseCommand(payload, &c); err == nil {
+			e = s.applySettings(index, c, e)
 		}
 	}
 	if err != nil {

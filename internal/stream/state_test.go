@@ -2,6 +2,7 @@ package stream
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -202,6 +203,9 @@ func (h *stateHistory) step() {
 		h.command(kindIdentity, identityCommand{Identity{ServerID: uint32(h.index)}})
 	case n == 5 && len(h.files) > 1:
 		h.purge()
+	case n == 7 && h.rng.IntN(4) == 0:
+		revision := h.one.settings.Revision - uint64(h.rng.IntN(5)/4)
+		h.command(kindSettings, settingsCommand{revision, h.rng.Uint64(), map[string]json.RawMessage{fmt.Sprint(h.rng.IntN(9)): value(h.index)}})
 	case len(h.files) == 0:
 		h.start()
 	case h.pending != nil:

@@ -168,6 +168,7 @@ type Stream struct {
 	tail    tail
 	spare   buffers       // has a lock of its own, taken last
 	changed chan struct{} // nil while nobody waits
+	settled chan struct{} // closed when settings are others
 	readers map[*Reader]struct{}
 	waiters map[uint64]chan<- applied // by request
 	link    *Link                     // the one whose epoch is in force
@@ -205,7 +206,7 @@ func Open(cfg Config) (*Stream, error) {
 	}
 	s := &Stream{
 		cfg: cfg, log: cfg.Log, state: &state{},
-		readers: map[*Reader]struct{}{}, waiters: map[uint64]chan<- applied{},
+		readers: map[*Reader]struct{}{}, waiters: map[uint64]chan<- applied{}, settled: make(chan struct{}),
 	}
 	s.tail.limit, s.tail.spare = cfg.TailBytes, &s.spare
 	s.index.load = s.loadBlock
@@ -217,7 +218,7 @@ func Open(cfg Config) (*Stream, error) {
 	}
 	node, err := cluster.Open(cluster.Config{
 		FS: cfg.FS, Dir: cfg.Dir, Machine: machine{s}, Log: cfg.Log,
-		SegmentBytes: cfg.SegmentBytes, InFlight: cfg.InFlight, Window: cfg.Window, Pause: cfg.Pause, Interrupt: cfg.Interrupt, Peering: cfg.Peering, Extra: s.tellPeers, Heard: s.heardPeer,
+		SegmentBytes: cfg.SegmentBytes, InFlight: cfg.InFlight, Window: cfg.Window, Pause: cfg.Pause, Interrupt: cfg.Interrupt, Peering: cfg.Peering, Extra: s.tellPeers, Heard: s.heardPeer, Answer: s.answer,
 		Buffer: s.spare.sized,
 	})
 	if err != nil {
@@ -414,6 +415,7 @@ func (s *Stream) Close() error {
 	again := s.closed
 	s.closed = true
 	s.notifyLocked()
+	s.settleLocked()
 	var leak error
 	if n := len(s.readers); n > 0 && !again {
 		leak = fmt.Errorf("the stream was closed under %d readers", n)
