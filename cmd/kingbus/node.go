@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"kingbus/internal/account"
 	"kingbus/internal/admin"
 	"kingbus/internal/config"
 	"kingbus/internal/gtid"
@@ -67,6 +68,7 @@ type node struct {
 	semi   *semisync.Replica             // towards the source
 	waits  *semisync.Source              // towards replicas
 	served served
+	users  *account.Store
 	meter  *meter.Meter
 	hooks  hook.Set
 	admin  *admin.Server
@@ -199,6 +201,7 @@ func (n *node) openStream(ctx context.Context) error {
 	}
 	n.stream = s
 	n.served.stream.Store(s)
+	n.users = n.accounts()
 	n.waits.Begin(hook.Position(s.Status().End))
 	n.stops = append(n.stops, stage{"stream", func(context.Context) error {
 		if err := s.Close(); err != nil && s.Err() == nil { // a failure was told already
@@ -248,14 +251,13 @@ func listen(key, address string) (net.Listener, error) {
 	return l, nil
 }
 
-// account is the only account: the one of the settings.
-type account struct {
-	user     string
-	verifier wire.Verifier
-}
-
-func (a account) Account(user, _ string) (wire.Account, bool) {
-	return wire.Account{Verifier: a.verifier}, a.user != "" && user == a.user
+// accounts are those of the cluster, and that of the settings.
+func (n *node) accounts() *account.Store {
+	var own []account.Account
+	if n.cfg.Replica.User != "" {
+		own = append(own, account.Account{User: n.cfg.Replica.User, Host: "%", Verifier: n.verifier, Privileges: account.ReplicationSlave | account.ReplicationClient})
+	}
+	return account.NewStore(n.stream, n.log.With("part", "accounts"), own...)
 }
 
 func (n *node) startServer(context.Context) error {
@@ -277,7 +279,7 @@ func (n *node) startServer(context.Context) error {
 		n.log.Warn("the certificate shown to replicas ends soon", "not_after", leaf.NotAfter)
 	}
 	n.server, err = server.New(server.Config{
-		Stream: server.Binlog(n.stream), Accounts: account{n.cfg.Replica.User, n.verifier},
+		Stream: server.Binlog(n.stream), Accounts: n.users, Users: n.users,
 		TLS: tlsConfig, RSAKey: material.Password, AllowNative: true,
 		MaxConnections: n.cfg.MaxConnections, Log: n.log.With("part", "server"), Unfit: n.unfit,
 		Hooks: n.hooks, Variables: n.waits.Variables(), Status: n.waits.StatusVariables, Replication: n.replication,

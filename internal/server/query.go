@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,17 +11,25 @@ import (
 )
 
 // query answers COM_QUERY. Whatever the statement, the session lives on.
-func (c *session) query(text string) error {
+func (c *session) query(ctx context.Context, text string) error {
 	c.server.count.queries.Add(1)
-	c.setState("Query", clip(text, 1024))
 	st, err := sql.Parse(text)
+	if users, ok := st.(*sql.Users); ok {
+		c.setState("Query", string(users.Verb)) // no passwords
+	} else {
+		c.setState("Query", clip(text, 1024))
+	}
 	if show, ok := st.(*sql.Show); ok && show.What == sql.ShowBinlogEvents {
+		if err := c.may(needs[show.What]); err != nil {
+			c.sql.Record(err)
+			return c.answer(err)
+		}
 		c.sql.Record(nil)
 		return c.showBinlogEvents(show)
 	}
 	var rs *sql.ResultSet
 	if err == nil {
-		rs, err = c.execute(st)
+		rs, err = c.execute(ctx, st)
 	}
 	if show, ok := st.(*sql.Show); !ok || !aboutDiagnostics(show.What) {
 		c.sql.Record(err)
@@ -57,7 +66,7 @@ func aboutDiagnostics(what sql.ShowWhat) bool {
 }
 
 // execute runs a statement; a nil result is OK without rows.
-func (c *session) execute(st sql.Statement) (*sql.ResultSet, error) {
+func (c *session) execute(ctx context.Context, st sql.Statement) (*sql.ResultSet, error) {
 	switch st := st.(type) {
 	case *sql.Empty, *sql.Transaction:
 		return nil, nil
@@ -87,6 +96,12 @@ func (c *session) execute(st sql.Statement) (*sql.ResultSet, error) {
 		return nil, c.killOther(n, st.Query)
 	case *sql.Show:
 		return c.show(st)
+	case *sql.Users:
+		return nil, c.users(ctx, st)
+	case *sql.Grant:
+		return nil, c.grant(ctx, st)
+	case *sql.Purge:
+		return nil, c.purge(ctx, st)
 	case *sql.Flush:
 		return nil, wire.Errorf(wire.ErSpecificAccessDenied, "Access denied; you need (at least one of) the RELOAD privilege(s) for this operation")
 	case *sql.Unsupported:

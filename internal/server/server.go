@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"kingbus/internal/account"
 	"kingbus/internal/binlog"
 	"kingbus/internal/hook"
 	"kingbus/internal/sql"
@@ -23,6 +24,9 @@ import (
 type Config struct {
 	Stream   Stream
 	Accounts wire.Accounts
+	// Users are the accounts, where they can be changed and have privileges; nil: everybody
+	// may do everything but change accounts.
+	Users *account.Store
 	// TLS is offered if it is set; RSAKey decrypts the passwords of clients
 	// without TLS. See package keys.
 	TLS    *tls.Config

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"kingbus/internal/account"
 	"kingbus/internal/gtid"
 	"kingbus/internal/sql"
 	"kingbus/internal/wire"
@@ -156,7 +157,7 @@ func (c *session) command(ctx context.Context, cmd byte, payload []byte) (again 
 	case wire.ComPing:
 		return true, c.ws.WriteOK(wire.OK{Status: wire.StatusAutocommit})
 	case wire.ComQuery:
-		return true, c.query(string(payload))
+		return true, c.query(ctx, string(payload))
 	case wire.ComInitDB:
 		return true, c.answer(c.use(string(payload)))
 	case wire.ComFieldList:
@@ -186,6 +187,9 @@ func (c *session) command(ctx context.Context, cmd byte, payload []byte) (again 
 		id, _ := wire.ExecuteStatement(payload)
 		return true, c.ws.WriteError(wire.Errorf(wire.ErUnknownStmtHandler, "Unknown prepared statement handler (%d) given to mysqld_stmt_execute", id))
 	case wire.ComRegisterReplica:
+		if err := c.may(account.ReplicationSlave); err != nil {
+			return true, c.answer(err)
+		}
 		reg, refusal := parseRegister(payload)
 		if refusal != nil {
 			return true, c.ws.WriteError(refusal)
@@ -206,6 +210,9 @@ func (c *session) command(ctx context.Context, cmd byte, payload []byte) (again 
 
 // dumpOrRefuse: whatever becomes of a dump, the connection ends with it.
 func (c *session) dumpOrRefuse(ctx context.Context, req dumpRequest, refusal *wire.Error) (bool, error) {
+	if err := c.may(account.ReplicationSlave); refusal == nil && err != nil {
+		return true, c.answer(err)
+	}
 	if refusal == nil {
 		c.dump(ctx, req)
 		return false, nil
@@ -257,7 +264,7 @@ func (c *session) killOther(id uint64, query bool) error {
 	if id != uint64(uint32(id)) || other == nil {
 		return wire.Errorf(wire.ErNoSuchThread, "Unknown thread id: %d", id)
 	}
-	if other.ws.User != c.ws.User {
+	if other.ws.User != c.ws.User && (c.server.cfg.Users == nil || c.may(account.Super) != nil) {
 		return wire.Errorf(wire.ErKillDenied, "You are not owner of thread %d", id)
 	}
 	if other == c && !query {
@@ -272,7 +279,7 @@ func (c *session) killOther(id uint64, query bool) error {
 func (c *session) Now() time.Time       { return c.server.cfg.Now() }
 func (c *session) ConnectionID() uint32 { return c.ws.ID }
 func (c *session) User() string         { return c.ws.User + "@" + c.ws.Host }
-func (c *session) CurrentUser() string  { return c.ws.User + "@%" }
+func (c *session) CurrentUser() string  { return c.ws.User + "@" + c.accountHost() }
 func (c *session) Database() string     { return c.db }
 func (c *session) UUID() string {
 	var u gtid.UUID

@@ -1,7 +1,7 @@
 package server
 
 import (
-	"strings"
+	"kingbus/internal/account"
 
 	"kingbus/internal/sql"
 	"kingbus/internal/wire"
@@ -33,7 +33,18 @@ func (c *session) show(st *sql.Show) (*sql.ResultSet, error) {
 	return rs, c.sql.Filter(rs, st.Filter)
 }
 
+// needs are the privileges that SHOW statements need.
+var needs = map[sql.ShowWhat]account.Privileges{
+	sql.ShowBinaryLogs: account.ReplicationClient, sql.ShowLogStatus: account.ReplicationClient, sql.ShowReplicaStatus: account.ReplicationClient,
+	sql.ShowReplicas: account.ReplicationSlave, sql.ShowBinlogEvents: account.ReplicationSlave,
+}
+
 func (c *session) table(st *sql.Show) (*sql.ResultSet, error) {
+	if p := needs[st.What]; p != 0 {
+		if err := c.may(p); err != nil {
+			return nil, err
+		}
+	}
 	switch st.What {
 	case sql.ShowDatabases:
 		rs := result(text("Database", 64))
@@ -149,7 +160,11 @@ func (c *session) showProcesslist(full bool) *sql.ResultSet {
 	rs := result(signed(whole("Id", 22)), text("User", 32), text("Host", 255), nullable(text("db", 64)), text("Command", 16), signed(long("Time", 8)),
 		nullable(text("State", 30)), info)
 	now := c.server.cfg.Now()
+	all := c.server.cfg.Users == nil || c.may(account.Super) == nil
 	for _, other := range c.server.list() {
+		if !all && other.ws.User != c.ws.User {
+			continue
+		}
 		other.mu.Lock()
 		command, since, statement, dumping := other.mu.command, other.mu.changed, other.mu.info, other.mu.dump != nil
 		other.mu.Unlock()
@@ -171,17 +186,6 @@ func (c *session) showProcesslist(full bool) *sql.ResultSet {
 		rs.Rows = append(rs.Rows, row)
 	}
 	return rs
-}
-
-// showGrants: every account has the same two privileges, and sees only its own.
-func (c *session) showGrants(st *sql.Show) (*sql.ResultSet, error) {
-	if st.User != "" && st.User != c.ws.User {
-		return nil, wire.Errorf(wire.ErDBAccessDenied, "Access denied for user '%s'@'%s' to database 'mysql'", c.ws.User, c.ws.Host)
-	}
-	quoted := "`" + strings.ReplaceAll(c.ws.User, "`", "``") + "`@`%`"
-	rs := result(text("Grants for "+c.ws.User+"@%", 1024))
-	rs.Rows = [][]sql.Value{{sql.String("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO " + quoted)}}
-	return rs, nil
 }
 
 // statusVariables are those of SHOW STATUS.

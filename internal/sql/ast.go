@@ -63,6 +63,29 @@ type (
 	// Flush is FLUSH what; What is upper case, e.g. "BINARY LOGS".
 	Flush struct{ What string }
 
+	// Users is CREATE USER, ALTER USER or DROP USER, or SET PASSWORD, which is ALTER USER.
+	Users struct {
+		Verb     UserVerb
+		Tolerant bool // IF EXISTS, IF NOT EXISTS
+		Users    []User
+		Require  UserRequire
+		Lock     UserLock
+	}
+
+	// Grant is GRANT and REVOKE of global privileges, whose names are upper case.
+	Grant struct {
+		Revoke     bool
+		Tolerant   bool // IF EXISTS
+		Privileges []string
+		Users      []UserName
+	}
+
+	// Purge is PURGE BINARY LOGS TO a file, or BEFORE a time.
+	Purge struct {
+		To     string
+		Before Expr // nil: To is given
+	}
+
 	// Unsupported is a statement of MySQL's that is recognized by its first words only.
 	Unsupported struct{ Verb string } // upper case, e.g. "CHANGE REPLICATION SOURCE", "INSERT"
 )
@@ -76,7 +99,55 @@ func (*Kill) statement()        {}
 func (*Use) statement()         {}
 func (*Transaction) statement() {}
 func (*Flush) statement()       {}
+func (*Users) statement()       {}
+func (*Grant) statement()       {}
+func (*Purge) statement()       {}
 func (*Unsupported) statement() {}
+
+// UserName is the name of an account; Host is in small letters.
+type UserName struct {
+	User, Host string
+	Current    bool // USER(), CURRENT_USER: that of the session
+}
+
+// User is an account with how it logs in, as far as that is given.
+type User struct {
+	UserName
+	Identified  bool
+	Plugin      string // small letters; "" if not given
+	Password    string
+	HasPassword bool
+	Hash        string
+	HasHash     bool
+}
+
+// UserVerb is what a Users statement does.
+type UserVerb string
+
+// The verbs.
+const (
+	CreateUser UserVerb = "CREATE USER"
+	AlterUser  UserVerb = "ALTER USER"
+	DropUser   UserVerb = "DROP USER"
+)
+
+// UserRequire is what is required of the connection.
+type UserRequire uint8
+
+// The requirements; zero: nothing was said.
+const (
+	RequireNone UserRequire = iota + 1
+	RequireSSL
+)
+
+// UserLock says whether the account is locked; zero: nothing was said.
+type UserLock uint8
+
+// The states.
+const (
+	LockOn UserLock = iota + 1
+	LockOff
+)
 
 // Table is a table's name; Schema may be empty.
 type Table struct{ Schema, Name string }

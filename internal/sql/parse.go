@@ -182,6 +182,8 @@ func (p *parser) statement() Statement {
 		return &Empty{}
 	case p.accept("SELECT"):
 		return p.selectStatement()
+	case p.isWord(0, "SET") && p.isWord(1, "PASSWORD"):
+		return p.setPassword()
 	case p.accept("SET"):
 		return p.setStatement()
 	case p.accept("DO"):
@@ -207,6 +209,15 @@ func (p *parser) statement() Statement {
 		return &Transaction{Verb: verb}
 	case p.accept("FLUSH"):
 		return &Flush{What: p.rest()}
+	case p.accept("PURGE BINARY LOGS", "PURGE MASTER LOGS"):
+		if p.accept("TO") {
+			return &Purge{To: p.take(tokString)}
+		}
+		p.expect("BEFORE")
+		return &Purge{Before: p.expr()}
+	}
+	if st := p.accountStatement(); st != nil {
+		return st
 	}
 	for _, verb := range unsupportedVerbs {
 		if p.accept(verb) {
@@ -225,9 +236,9 @@ func (p *parser) statement() Statement {
 var unsupportedVerbs = [...]string{
 	"ALTER", "ANALYZE", "BINLOG", "CACHE INDEX", "CALL", "CHANGE REPLICATION SOURCE", "CHANGE REPLICATION FILTER",
 	"CHANGE MASTER", "CHECK", "CHECKSUM", "CLONE", "CREATE", "DEALLOCATE", "DELETE", "DESC", "DESCRIBE", "DROP",
-	"EXECUTE", "EXPLAIN", "GET DIAGNOSTICS", "GRANT", "HANDLER", "HELP", "IMPORT", "INSERT", "INSTALL", "LOAD", "LOCK",
-	"OPTIMIZE", "PREPARE", "PURGE BINARY LOGS", "PURGE MASTER LOGS", "RELEASE SAVEPOINT", "RENAME", "REPAIR", "REPLACE",
-	"RESET BINARY LOGS AND GTIDS", "RESET MASTER", "RESET REPLICA", "RESET SLAVE", "RESET PERSIST", "RESTART", "REVOKE",
+	"EXECUTE", "EXPLAIN", "GET DIAGNOSTICS", "HANDLER", "HELP", "IMPORT", "INSERT", "INSTALL", "LOAD", "LOCK",
+	"OPTIMIZE", "PREPARE", "RELEASE SAVEPOINT", "RENAME", "REPAIR", "REPLACE",
+	"RESET BINARY LOGS AND GTIDS", "RESET MASTER", "RESET REPLICA", "RESET SLAVE", "RESET PERSIST", "RESTART",
 	"ROLLBACK", "SAVEPOINT", "SHOW COLUMNS", "SHOW CREATE", "SHOW ENGINE", "SHOW EVENTS", "SHOW EXTENDED", "SHOW FIELDS",
 	"SHOW FULL COLUMNS", "SHOW FULL FIELDS", "SHOW FUNCTION", "SHOW INDEX", "SHOW INDEXES", "SHOW KEYS", "SHOW OPEN",
 	"SHOW PRIVILEGES", "SHOW PROCEDURE", "SHOW PROFILE", "SHOW PROFILES", "SHOW RELAYLOG", "SHOW TABLE", "SHOW TRIGGERS",

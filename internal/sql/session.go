@@ -253,3 +253,19 @@ func (s *Session) Filter(rs *ResultSet, filter Expr) error {
 	rs.Rows = kept
 	return nil
 }
+
+// Time reads a date and time, as text in the session's time zone; false if it is none.
+func (s *Session) Time(v Value) (time.Time, bool) {
+	zone := s.env.Now().Location()
+	if tz, ok := s.variables.Lookup("time_zone"); ok {
+		if z, ok := timeZone(s.value(tz, ScopeSession).s); ok {
+			zone = z
+		}
+	}
+	for _, layout := range []string{"2006-01-02 15:04:05.999999", "2006-01-02T15:04:05", "2006-01-02"} {
+		if t, err := time.ParseInLocation(layout, v.Text(), zone); err == nil {
+			return t, true
+		}
+	}
+	return time.Time{}, false
+}

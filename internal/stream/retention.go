@@ -48,15 +48,31 @@ func (s *Stream) expired() string {
 	defer s.mu.RUnlock()
 	oldest := uint32(0)
 	if !s.cfg.Retention.Force {
-		oldest = s.neededLocked()
-		for _, extra := range s.node.PeerExtras(peerNeeds) {
-			var p peerTold
-			if err := json.Unmarshal(extra, &p); err == nil && p.Needs != 0 && (oldest == 0 || p.Needs < oldest) {
-				oldest = p.Needs
-			}
-		}
+		oldest = s.neededAnywhereLocked()
 	}
 	return s.cfg.Retention.oldestKept(s.state.files, oldest, s.cfg.Now())
+}
+
+// Needed returns the oldest file that a reader of any node is in, "" if there is none, as
+// far as other nodes were heard from lately.
+func (s *Stream) Needed() string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if f := s.state.file(s.neededAnywhereLocked()); f != nil {
+		return f.name
+	}
+	return ""
+}
+
+func (s *Stream) neededAnywhereLocked() uint32 {
+	oldest := s.neededLocked()
+	for _, extra := range s.node.PeerExtras(peerNeeds) {
+		var p peerTold
+		if err := json.Unmarshal(extra, &p); err == nil && p.Needs != 0 && (oldest == 0 || p.Needs < oldest) {
+			oldest = p.Needs
+		}
+	}
+	return oldest
 }
 
 // neededLocked returns the number of the oldest file that a reader of this node is

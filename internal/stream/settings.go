@@ -101,6 +101,9 @@ func (s *Stream) Settings() Settings {
 func (s *Stream) AwaitSettings(ctx context.Context, after uint64) (Settings, error) {
 	for {
 		s.mu.Lock()
+		if s.settled == nil {
+			s.settled = make(chan struct{})
+		}
 		now, changed, closed := s.state.settings, s.settled, s.closed
 		s.mu.Unlock()
 		switch {
@@ -119,8 +122,10 @@ func (s *Stream) AwaitSettings(ctx context.Context, after uint64) (Settings, err
 
 // settleLocked wakes who waits for other settings.
 func (s *Stream) settleLocked() {
-	close(s.settled)
-	s.settled = make(chan struct{})
+	if s.settled != nil {
+		close(s.settled)
+		s.settled = nil
+	}
 }
 
 // ChangeSettings changes settings of a revision, all or none: null removes one. Any node can

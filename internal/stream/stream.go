@@ -168,7 +168,7 @@ type Stream struct {
 	tail    tail
 	spare   buffers       // has a lock of its own, taken last
 	changed chan struct{} // nil while nobody waits
-	settled chan struct{} // closed when settings are others
+	settled chan struct{} // closed when settings are others; nil while nobody waits
 	readers map[*Reader]struct{}
 	waiters map[uint64]chan<- applied // by request
 	link    *Link                     // the one whose epoch is in force
@@ -206,7 +206,7 @@ func Open(cfg Config) (*Stream, error) {
 	}
 	s := &Stream{
 		cfg: cfg, log: cfg.Log, state: &state{},
-		readers: map[*Reader]struct{}{}, waiters: map[uint64]chan<- applied{}, settled: make(chan struct{}),
+		readers: map[*Reader]struct{}{}, waiters: map[uint64]chan<- applied{},
 	}
 	s.tail.limit, s.tail.spare = cfg.TailBytes, &s.spare
 	s.index.load = s.loadBlock

@@ -49,6 +49,7 @@ func (a *Acceptor) authenticate(s *Session, l *login, greeted string, nonce []by
 	if !good || !known || acc.RequireTLS && !s.secure() {
 		return accessDenied(l.user, s.Host, withPassword)
 	}
+	s.AccountHost = acc.Host
 	return nil
 }
 

@@ -18,6 +18,8 @@ import (
 type Account struct {
 	Verifier   Verifier
 	RequireTLS bool // refuse this account without TLS
+	// Host is what the account's name has for a host, for Session.AccountHost.
+	Host string
 }
 
 // Accounts finds accounts. It must be safe for concurrent use and should take
@@ -108,12 +110,14 @@ type Session struct {
 	*Conn
 	ID         uint32 // connection id, unique in this process until it wraps
 	User, Host string // Host is the address without port
-	Database   string
-	Plugin     string // authentication plugin that was used
-	Attributes []Attribute
-	Collation  byte // as the client sent it; any value
-	MaxPacket  uint32
-	Version    string // the server version that the client was told
+	// AccountHost is Account.Host of the account with which the client has logged in.
+	AccountHost string
+	Database    string
+	Plugin      string // authentication plugin that was used
+	Attributes  []Attribute
+	Collation   byte // as the client sent it; any value
+	MaxPacket   uint32
+	Version     string // the server version that the client was told
 
 	caps uint32 // those both sides have
 }

@@ -27,6 +27,7 @@ const (
 	ErUnknown                  uint16 = 1105
 	ErHostIsBlocked            uint16 = 1129
 	ErHostNotPrivileged        uint16 = 1130
+	ErNonexistingGrant         uint16 = 1141
 	ErNoSuchTable              uint16 = 1146
 	ErNetPacketTooLarge        uint16 = 1153
 	ErNetPacketsOutOfOrder     uint16 = 1156
@@ -43,6 +44,7 @@ const (
 	ErSourceFatalReadingBinlog uint16 = 1236 // ER_MASTER_FATAL_ERROR_READING_BINLOG
 	ErIncorrectGlobalLocalVar  uint16 = 1238
 	ErUnknownStmtHandler       uint16 = 1243
+	ErCantCreateUserWithGrant  uint16 = 1410
 	ErNotSupportedAuthMode     uint16 = 1251
 	ErOptionPreventsStatement  uint16 = 1290
 	ErQueryInterrupted         uint16 = 1317
@@ -103,7 +105,8 @@ func sqlState(code uint16) string {
 		return "28000"
 	case ErNoDB:
 		return "3D000"
-	case ErDBAccessDenied, ErBadDB, ErParse, ErEmptyQuery, ErSpecificAccessDenied, ErWrongValueForVar, ErNotSupportedYet:
+	case ErDBAccessDenied, ErBadDB, ErParse, ErEmptyQuery, ErSpecificAccessDenied, ErWrongValueForVar, ErNotSupportedYet,
+		ErNonexistingGrant, ErCantCreateUserWithGrant:
 		return "42000"
 	case ErBadField:
 		return "42S22"

@@ -1,0 +1,317 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"kingbus/internal/account"
+	"kingbus/internal/sql"
+	"kingbus/internal/stream"
+	"kingbus/internal/wire"
+)
+
+// The statements about accounts, and what each of them may do.
+
+// changeTimeout is how long a statement waits that changes something in the cluster.
+const changeTimeout = 20 * time.Second
+
+// Error codes of MySQL's about accounts (ER_…).
+const (
+	errCannotUser           = 1396
+	errNotValidPassword     = 1819
+	errPasswordFormat       = 1827
+	errWrongStringLength    = 1470
+	errPluginNotLoaded      = 1524
+	errTargetLogNotFound    = 1373
+	errWrongDatetimeLiteral = 1525
+)
+
+// may checks privileges: one of them is enough, and SUPER always is. A server without
+// account.Store lets everybody do what needs none of its own.
+func (c *session) may(p account.Privileges) error {
+	if c.server.cfg.Users == nil {
+		if p == account.Super {
+			return wire.Errorf(wire.ErNotSupportedYet, "this kingbus has no accounts to change")
+		}
+		return nil
+	}
+	has := c.server.cfg.Users.Privileges(c.ws.User, c.ws.AccountHost)
+	if has&(p|account.Super) != 0 {
+		return nil
+	}
+	names := p.Names()
+	if p == account.ReplicationClient {
+		names = []string{"SUPER", "REPLICATION CLIENT"}
+	}
+	return wire.Errorf(wire.ErSpecificAccessDenied, "Access denied; you need (at least one of) the %s privilege(s) for this operation", strings.Join(names, ", "))
+}
+
+// change carries out a change of accounts.
+func (c *session) change(ctx context.Context, decide func(*account.Table) ([]account.Change, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
+	defer cancel()
+	return c.changed(c.server.cfg.Users.Change(ctx, decide))
+}
+
+// changed turns what became of a change into what the client hears.
+func (c *session) changed(err error) error {
+	var w *wire.Error
+	switch {
+	case err == nil, errors.As(err, &w):
+		return err
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		c.log.Warn("a statement could not be carried out by the cluster", "error", err)
+		return wire.Errorf(wire.ErUnknown, "kingbus: no node could do it in time: a majority of the nodes has to be up and connected (see `kingbus status`). Whether it was done is not known: look, and repeat it if it was not")
+	}
+	return err
+}
+
+// named returns the account that a statement means.
+func (c *session) named(n sql.UserName) (user, host string) {
+	if n.Current {
+		return c.ws.User, c.ws.AccountHost
+	}
+	return strings.Clone(n.User), strings.Clone(n.Host)
+}
+
+// cannotUser is MySQL's refusal, with all accounts for which it fails.
+func cannotUser(verb sql.UserVerb, names []string) error {
+	why := "does not exist"
+	if verb == sql.CreateUser {
+		why = "already exists"
+	}
+	for i, name := range names {
+		names[i] = name + " (User account " + why + ")"
+	}
+	return wire.Errorf(errCannotUser, "Operation %s failed for %s", verb, strings.Join(names, ","))
+}
+
+// users is CREATE USER, ALTER USER, DROP USER and SET PASSWORD.
+func (c *session) users(ctx context.Context, st *sql.Users) error {
+	if !c.ownPassword(st) {
+		if err := c.may(account.Super); err != nil {
+			return err
+		}
+	} else if c.server.cfg.Users == nil {
+		return c.may(account.Super)
+	}
+	// Hashes are made once, though the decision may be taken several times.
+	var changes []account.Change
+	for _, u := range st.Users {
+		user, host := c.named(u.UserName)
+		ch := account.Change{Account: account.Account{User: user, Host: host}, Drop: st.Verb == sql.DropUser}
+		if st.Verb == sql.CreateUser {
+			if err := account.CheckName(user, host); err != nil {
+				return badName(err)
+			}
+		}
+		if u.Identified || st.Verb == sql.CreateUser {
+			var err error
+			if ch.Plugin, ch.Verifier, err = verifierOf(u); err != nil {
+				return err
+			}
+		}
+		changes = append(changes, ch)
+	}
+	return c.change(ctx, func(t *account.Table) ([]account.Change, error) {
+		var out []account.Change
+		var failed []string
+		for i, ch := range changes {
+			old, there := t.Get(ch.User, ch.Host)
+			twice := slices.ContainsFunc(changes[:i], func(o account.Change) bool { return o.User == ch.User && o.Host == ch.Host })
+			if there == (st.Verb == sql.CreateUser) || twice {
+				if !st.Tolerant || twice {
+					failed = append(failed, ch.Name())
+				}
+				continue
+			}
+			if st.Verb == sql.AlterUser {
+				plugin, verifier := ch.Plugin, ch.Verifier
+				if ch.Account = old; st.Users[i].Identified {
+					ch.Plugin, ch.Verifier = plugin, verifier
+				}
+			}
+			if st.Require != 0 {
+				ch.RequireTLS = st.Require == sql.RequireSSL
+			}
+			if st.Lock != 0 {
+				ch.Locked = st.Lock == sql.LockOn
+			}
+			out = append(out, ch)
+		}
+		if failed != nil {
+			return nil, cannotUser(st.Verb, failed)
+		}
+		return out, nil
+	})
+}
+
+// ownPassword tells whether a statement changes nothing but the session's own password.
+func (c *session) ownPassword(st *sql.Users) bool {
+	if st.Verb != sql.AlterUser || st.Require != 0 || st.Lock != 0 || len(st.Users) != 1 {
+		return false
+	}
+	user, host := c.named(st.Users[0].UserName)
+	return st.Users[0].HasPassword && user == c.ws.User && host == c.ws.AccountHost
+}
+
+func badName(err error) error {
+	var long *account.NameError
+	if errors.As(err, &long) {
+		return wire.Errorf(errWrongStringLength, "%v", err)
+	}
+	return wire.Errorf(errCannotUser, "%v", err)
+}
+
+// verifierOf makes what is stored of how an account logs in.
+func verifierOf(u sql.User) (plugin string, v wire.Verifier, err error) {
+	if plugin = strings.Clone(u.Plugin); plugin == "" {
+		plugin = wire.PluginCachingSHA2
+	}
+	if plugin != wire.PluginCachingSHA2 && plugin != wire.PluginNative {
+		return "", v, wire.Errorf(errPluginNotLoaded, "Plugin '%s' is not loaded", clip(plugin, 64))
+	}
+	forms := []string{u.Hash}
+	if !u.HasHash {
+		if u.Password == "" {
+			return "", v, wire.Errorf(errNotValidPassword, "Your password does not satisfy the current policy requirements: kingbus has no accounts without password")
+		}
+		if v, err = wire.NewVerifier([]byte(u.Password), wire.VerifierForms{Native: true}); err != nil {
+			return "", v, wire.Errorf(errNotValidPassword, "Your password does not satisfy the current policy requirements: %v", err)
+		}
+		forms = v.Strings()
+	}
+	// One form only: that of the plugin.
+	forms = slices.DeleteFunc(forms, func(f string) bool { return strings.HasPrefix(f, "*") != (plugin == wire.PluginNative) })
+	if v, err = wire.ParseVerifier(forms...); err != nil {
+		return "", v, wire.Errorf(errPasswordFormat, "The password hash doesn't have the expected format.")
+	}
+	return plugin, v, nil
+}
+
+// grant is GRANT and REVOKE.
+func (c *session) grant(ctx context.Context, st *sql.Grant) error {
+	if err := c.may(account.Super); err != nil {
+		return err
+	}
+	var p account.Privileges
+	for _, name := range st.Privileges {
+		more, err := account.ParsePrivilege(name)
+		if err != nil {
+			return wire.Errorf(wire.ErNotSupportedYet, "%v", err)
+		}
+		p |= more
+	}
+	return c.change(ctx, func(t *account.Table) ([]account.Change, error) {
+		var out []account.Change
+		for _, name := range st.Users {
+			user, host := c.named(name)
+			a, there := t.Get(user, host)
+			switch {
+			case !there && st.Revoke && st.Tolerant:
+				continue
+			case !there && st.Revoke:
+				return nil, noGrant(user, host)
+			case !there:
+				return nil, wire.Errorf(wire.ErCantCreateUserWithGrant, "You are not allowed to create a user with GRANT")
+			case st.Revoke:
+				a.Privileges &^= p
+			default:
+				a.Privileges |= p
+			}
+			out = append(out, account.Change{Account: a})
+		}
+		return out, nil
+	})
+}
+
+func noGrant(user, host string) error {
+	return wire.Errorf(wire.ErNonexistingGrant, "There is no such grant defined for user '%s' on host '%s'", clip(user, 64), clip(host, 64))
+}
+
+// showGrants is SHOW GRANTS.
+func (c *session) showGrants(st *sql.Show) (*sql.ResultSet, error) {
+	user, host := c.ws.User, c.accountHost()
+	if st.User != "" {
+		user, host = st.User, strings.ToLower(st.Host)
+	}
+	p := account.ReplicationSlave | account.ReplicationClient
+	if users := c.server.cfg.Users; users != nil {
+		own := user == c.ws.User && host == c.ws.AccountHost
+		if !own && c.may(account.Super) != nil {
+			return nil, c.noDatabase("mysql")
+		}
+		a, there := users.Table().Get(user, host)
+		if !there {
+			return nil, noGrant(user, host)
+		}
+		p = a.Privileges
+	} else if user != c.ws.User {
+		return nil, c.noDatabase("mysql")
+	}
+	quote := func(s string) string { return "`" + strings.ReplaceAll(s, "`", "``") + "`" }
+	rs := result(text(fmt.Sprintf("Grants for %s@%s", user, host), 1024))
+	rs.Rows = [][]sql.Value{{sql.String("GRANT " + p.String() + " ON *.* TO " + quote(user) + "@" + quote(host))}}
+	return rs, nil
+}
+
+func (c *session) noDatabase(name string) error {
+	return wire.Errorf(wire.ErDBAccessDenied, "Access denied for user '%s'@'%s' to database '%s'", c.ws.User, c.ws.Host, name)
+}
+
+// accountHost is the host of the account; % where accounts have none.
+func (c *session) accountHost() string {
+	if c.ws.AccountHost == "" {
+		return "%"
+	}
+	return c.ws.AccountHost
+}
+
+// purge is PURGE BINARY LOGS. As with MySQL what a connected replica reads stays, and
+// everything behind it.
+func (c *session) purge(ctx context.Context, st *sql.Purge) error {
+	if err := c.may(account.Super); err != nil {
+		return err
+	}
+	files := c.server.cfg.Stream.Status().Files
+	to := st.To
+	if st.Before != nil {
+		v, err := c.sql.Eval(st.Before)
+		if err != nil {
+			return err
+		}
+		before, ok := c.sql.Time(v)
+		if !ok {
+			return wire.Errorf(errWrongDatetimeLiteral, "Incorrect DATETIME value: '%s'", clip(v.Text(), 64))
+		}
+		// The file that is written stays, and so does one with an event of that time or later.
+		for i, f := range files {
+			if to = f.Name; i == len(files)-1 || int64(f.Written) >= before.Unix() {
+				break
+			}
+		}
+	}
+	keep := slices.IndexFunc(files, func(f stream.File) bool { return f.Name == to })
+	switch {
+	case st.Before != nil && keep < 0: // there is nothing at all
+		return nil
+	case keep < 0:
+		return wire.Errorf(errTargetLogNotFound, "Target log not found in binlog index")
+	}
+	if needed := c.server.cfg.Stream.Needed(); needed != "" {
+		if n := slices.IndexFunc(files, func(f stream.File) bool { return f.Name == needed }); n >= 0 && n < keep {
+			c.log.Warn("PURGE BINARY LOGS leaves what a connected replica still reads", "asked", to, "before", needed)
+			keep = n
+		}
+	}
+	if keep == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
+	defer cancel()
+	return c.changed(c.server.cfg.Stream.Purge(ctx, files[keep].Name))
+}
