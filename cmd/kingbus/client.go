@@ -20,11 +20,12 @@ import (
 // client asks a running node over HTTP.
 type client struct {
 	address string // host:port
+	token   string
 	http    *http.Client
 }
 
-func newClient(address string) *client {
-	return &client{address: address, http: &http.Client{Transport: &http.Transport{
+func newClient(address, token string) *client {
+	return &client{address: address, token: token, http: &http.Client{Transport: &http.Transport{
 		Proxy:                 nil, // a loopback address is never behind one
 		DialContext:           (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
 		ResponseHeaderTimeout: 15 * time.Second,
@@ -66,6 +67,7 @@ func (c *client) do(ctx context.Context, method, path string, body any) (*http.R
 	if err != nil {
 		return nil, err
 	}
+	admin.Authorize(req, c.token)
 	if method != http.MethodGet {
 		req.Header.Set("Content-Type", "application/json") // the API demands it, with or without a body
 	}

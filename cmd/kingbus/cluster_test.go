@@ -52,7 +52,7 @@ func (m *member) start() *member {
 // call runs a command that asks this node.
 func (m *member) call(args ...string) result {
 	m.t.Helper()
-	return call(m.t, []string{"KINGBUS_ADMIN_LISTEN=" + m.admin}, args...)
+	return call(m.t, m.env(), args...)
 }
 
 // want runs a command that asks this node, and checks its exit code and what it

@@ -33,19 +33,19 @@ a node that is stopped.`,
 	}
 	file := cmd.Flags().String("file", "", "name of the binlog file; \"current\" is the newest, which goes up to the last committed transaction")
 	out := cmd.Flags().String("out", "", "file to write, which must not exist; \"-\" is the standard output")
-	load := settingFlags(cmd, p, "admin-listen")
+	ask := askFlags(cmd, p, "admin-listen", "admin-token-file")
 	dir := cmd.Flags().String("data-dir", "", "data folder of a node that is stopped")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := load()
-		if err != nil {
-			return err
-		}
 		if *file == "" || *out == "" {
 			return withCode(exitUsage, errors.New("both --file NAME and --out F are needed; `kingbus status --json` lists the files"))
 		}
-		fetch := func(w io.Writer) error { return newClient(cfg.AdminListen).export(cmd.Context(), *file, w) }
-		if *dir != "" {
-			fetch = func(w io.Writer) error { return exportFolder(cmd.Context(), *dir, *file, w) }
+		fetch := func(w io.Writer) error { return exportFolder(cmd.Context(), *dir, *file, w) }
+		if *dir == "" {
+			c, err := ask()
+			if err != nil {
+				return err
+			}
+			fetch = func(w io.Writer) error { return c.export(cmd.Context(), *file, w) }
 		}
 		if *out == "-" {
 			return withCode(exitFailed, fetch(p.stdout))

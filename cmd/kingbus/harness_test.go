@@ -18,6 +18,7 @@ import (
 	"kingbus/internal/binlog"
 	"kingbus/internal/binlogtest"
 	"kingbus/internal/gtid"
+	"kingbus/internal/keys"
 	"kingbus/internal/stream"
 )
 
@@ -111,6 +112,7 @@ type daemon struct {
 	t            *testing.T
 	cmd          *exec.Cmd
 	log          output
+	dir          string
 	mysql, admin string // addresses
 	exited       chan struct{}
 }
@@ -118,7 +120,7 @@ type daemon struct {
 // serveNode starts `kingbus serve` on free ports and waits until it is ready.
 func serveNode(t *testing.T, dir string, args ...string) *daemon {
 	t.Helper()
-	d := &daemon{t: t, exited: make(chan struct{})}
+	d := &daemon{t: t, dir: dir, exited: make(chan struct{})}
 	d.cmd = kingbus(context.Background(), append([]string{"serve", "--data-dir", dir, "--mysql-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-format", "json", "--log-level", "debug"}, args...)...)
 	r, w := io.Pipe()
 	d.cmd.Stderr = io.MultiWriter(&d.log, w)
@@ -161,6 +163,24 @@ func serveNode(t *testing.T, dir string, args ...string) *daemon {
 		t.Fatalf("kingbus serve does not get ready:\n%s", d.log.String())
 	}
 	return d
+}
+
+// tokenFile is where the node has its token.
+func (d *daemon) tokenFile() string { return filepath.Join(d.dir, "keys", keys.TokenFile) }
+
+// env lets a command find the node, and its token.
+func (d *daemon) env() []string {
+	return []string{"KINGBUS_ADMIN_LISTEN=" + d.admin, "KINGBUS_ADMIN_TOKEN_FILE=" + d.tokenFile()}
+}
+
+// client asks the node.
+func (d *daemon) client() *client {
+	d.t.Helper()
+	token, err := keys.ReadToken(d.tokenFile())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return newClient(d.admin, token)
 }
 
 // stop sends SIGTERM and returns the exit code.

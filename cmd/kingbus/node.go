@@ -201,7 +201,9 @@ func (n *node) openStream(ctx context.Context) error {
 	}
 	n.stream = s
 	n.served.stream.Store(s)
-	n.users = n.accounts()
+	if n.users = n.accounts(); len(n.users.Table().All()) == 0 {
+		n.log.Warn("there is no account, so no replica can log in", "next_step", "kingbus user add NAME, on any node")
+	}
 	n.waits.Begin(hook.Position(s.Status().End))
 	n.stops = append(n.stops, stage{"stream", func(context.Context) error {
 		if err := s.Close(); err != nil && s.Err() == nil { // a failure was told already
@@ -346,9 +348,18 @@ func isLoopback(host string) bool {
 }
 
 func (n *node) startAdmin(context.Context) error {
+	var token string
 	var err error
+	if n.cfg.AdminTokenFile != "" {
+		token, err = keys.ReadToken(n.cfg.AdminTokenFile)
+	} else {
+		token, err = keys.EnsureToken(filepath.Join(n.cfg.DataDir, "keys"))
+	}
+	if err != nil {
+		return err
+	}
 	n.admin, err = admin.New(admin.Config{
-		Status: n.status, Exporter: n.stream, Group: n.stream.Cluster(), Log: n.log.With("part", "admin"), Metrics: n.meter,
+		Token: token, Users: n.users, Status: n.status, Exporter: n.stream, Group: n.stream.Cluster(), Log: n.log.With("part", "admin"), Metrics: n.meter,
 		Version: versionText(), GoVersion: runtime.Version(),
 	})
 	if err != nil {

@@ -42,9 +42,9 @@ func nodePath(name string) string { return nodesPath + "/" + url.PathEscape(name
 
 // nodeSubcommand makes a command that asks a running node.
 func nodeSubcommand(p process, cmd *cobra.Command, run func(ctx context.Context, c *client, args []string) error) *cobra.Command {
-	load := settingFlags(cmd, p, "admin-listen")
+	ask := askFlags(cmd, p)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		cfg, err := load()
+		c, err := ask()
 		if err != nil {
 			return err
 		}
@@ -53,7 +53,7 @@ func nodeSubcommand(p process, cmd *cobra.Command, run func(ctx context.Context,
 				return withCode(exitUsage, err)
 			}
 		}
-		return withCode(exitFailed, run(cmd.Context(), newClient(cfg.AdminListen), args))
+		return withCode(exitFailed, run(cmd.Context(), c, args))
 	}
 	return cmd
 }

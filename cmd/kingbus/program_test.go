@@ -34,7 +34,7 @@ func TestUsageErrors(t *testing.T) {
 		{"no password", []string{"serve", "--data-dir", dir, "--source", "mysql://u@h:1"}, nil, exitUsage, "no password for the source"},
 		{"unknown variable", []string{"serve", "--data-dir", dir}, []string{"KINGBUS_SOURCE_PASWORD=" + secret}, exitUsage, `did you mean "KINGBUS_SOURCE_PASSWORD"`},
 		{"start", []string{"serve", "--data-dir", dir, "--start", "../x"}, nil, exitUsage, "oldest, current"},
-		{"admin for all", []string{"serve", "--data-dir", dir, "--admin-listen", "0.0.0.0:8307"}, nil, exitUsage, "asks for no password"},
+		{"admin for all", []string{"serve", "--data-dir", dir, "--admin-listen", "0.0.0.0:8307"}, nil, exitUsage, "speaks no TLS"},
 		{"CA", []string{"serve", "--data-dir", dir, "--source", "mysql://u@h:1", "--source-password-file", pw, "--source-tls", "verify-ca"}, nil, exitUsage, "--source-tls-ca"},
 		{"CA file", []string{"serve", "--data-dir", dir, "--source-tls-ca", "/nonexistent"}, nil, exitUsage, "no such file"},
 		{"join nobody", []string{"serve", "--data-dir", dir, "--join"}, nil, exitUsage, "--peer-listen"},
@@ -115,13 +115,13 @@ func TestServeStored(t *testing.T) {
 		}
 	}
 
-	r = call(t, nil, "status", "--admin-listen", d.admin)
+	r = call(t, nil, "status", "--admin-listen", d.admin, "--data-dir", dir)
 	for _, want := range []string{"ready", "leader", "not configured", "ends at binlog.000002:", "11111111-2222-3333-4444-555555555555:1-600", "none connected", dir} {
 		if !strings.Contains(r.stdout, want) {
 			t.Errorf("no %q in the status:\n%s%s", want, r.stdout, r.stderr)
 		}
 	}
-	r = call(t, []string{"KINGBUS_ADMIN_LISTEN=" + d.admin}, "status", "--json")
+	r = call(t, d.env(), "status", "--json")
 	var st admin.Status
 	if err := json.Unmarshal([]byte(r.stdout), &st); err != nil || !st.Ready || len(st.Stream.Files) != 2 || st.Stream.Transactions != 600 {
 		t.Errorf("status as JSON: %v, %s", err, r.stdout)
@@ -129,17 +129,17 @@ func TestServeStored(t *testing.T) {
 
 	for name, want := range files {
 		out := filepath.Join(t.TempDir(), name)
-		if r := call(t, nil, "export", "--admin-listen", d.admin, "--file", name, "--out", out); r.code != 0 {
+		if r := call(t, d.env(), "export", "--file", name, "--out", out); r.code != 0 {
 			t.Fatalf("export: %+v", r)
 		}
 		if got, err := os.ReadFile(out); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s: exported %d bytes differ from the %d that were stored, %v", name, len(got), len(want), err)
 		}
-		if r := call(t, nil, "export", "--admin-listen", d.admin, "--file", name, "--out", out); r.code != exitFailed || !strings.Contains(r.stderr, "is there already") {
+		if r := call(t, d.env(), "export", "--file", name, "--out", out); r.code != exitFailed || !strings.Contains(r.stderr, "is there already") {
 			t.Errorf("export over a file: %+v", r)
 		}
 	}
-	if r := call(t, nil, "export", "--admin-listen", d.admin, "--file", "nope.1", "--out", "-"); r.code != exitFailed || !strings.Contains(r.stderr, "there are binlog.000001 to binlog.000002") {
+	if r := call(t, d.env(), "export", "--file", "nope.1", "--out", "-"); r.code != exitFailed || !strings.Contains(r.stderr, "there are binlog.000001 to binlog.000002") {
 		t.Errorf("export of nothing: %+v", r)
 	}
 	if r := call(t, nil, "export", "--data-dir", dir, "--file", "current", "--out", "-"); r.code != exitFailed || !strings.Contains(r.stderr, "leave --data-dir away") {

@@ -23,7 +23,7 @@ func (d *daemon) awaitStatus(what string, condition func(admin.Status) bool) adm
 	ctx, cancel := context.WithTimeout(d.t.Context(), patience)
 	defer cancel()
 	for {
-		st, text, err := newClient(d.admin).status(ctx)
+		st, text, err := d.client().status(ctx)
 		if err != nil {
 			d.t.Fatalf("waiting for %s: %v", what, err)
 		}
@@ -43,7 +43,12 @@ func (d *daemon) awaitStatus(what string, condition func(admin.Status) bool) adm
 
 func (d *daemon) get(path string) (int, string) {
 	d.t.Helper()
-	resp, err := http.Get("http://" + d.admin + path)
+	req, err := http.NewRequestWithContext(d.t.Context(), http.MethodGet, "http://"+d.admin+path, nil)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	admin.Authorize(req, d.client().token)
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -73,7 +78,7 @@ func TestWithMySQL(t *testing.T) {
 	}
 	d := serveNode(t, dir, args...)
 	d.awaitStatus("the refused login", func(st admin.Status) bool { return st.Source.Error != "" && st.Source.NextStep != "" })
-	r := call(t, nil, "status", "--admin-listen", d.admin)
+	r := call(t, d.env(), "status")
 	for _, want := range []string{"ERROR", "what to do", "repl"} {
 		if !strings.Contains(r.stdout, want) {
 			t.Errorf("no %q in\n%s", want, r.stdout)
@@ -133,7 +138,7 @@ func TestWithMySQL(t *testing.T) {
 		}
 		return len(st.Replicas) == 1 && st.Replicas[0].LagBytes == 0 && st.Replicas[0].Sent == st.Stream.End
 	})
-	r = call(t, nil, "status", "--admin-listen", d.admin)
+	r = call(t, d.env(), "status")
 	for _, want := range []string{"streaming at " + db.Addr(), "4711", "mysqlbinlog", st.Stream.End.String(), "TLS 1."} {
 		if !strings.Contains(r.stdout, want) {
 			t.Errorf("no %q in\n%s", want, r.stdout)
@@ -211,7 +216,7 @@ func (d *daemon) compareFiles(db *mysqltest.Instance) {
 	}
 	for _, f := range files {
 		out := filepath.Join(d.t.TempDir(), f.Name)
-		if r := call(d.t, nil, "export", "--admin-listen", d.admin, "--file", f.Name, "--out", out); r.code != 0 {
+		if r := call(d.t, d.env(), "export", "--file", f.Name, "--out", out); r.code != 0 {
 			d.t.Fatalf("export %s: %+v", f.Name, r)
 		}
 		got, want := read(d.t, out), read(d.t, filepath.Join(db.DataDir, f.Name))

@@ -23,13 +23,13 @@ func statusCommand(p process) *cobra.Command {
 		Args:  cobra.NoArgs,
 	}
 	asJSON := cmd.Flags().Bool("json", false, "print the whole status as JSON")
-	load := settingFlags(cmd, p, "admin-listen")
+	ask := askFlags(cmd, p)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := load()
+		c, err := ask()
 		if err != nil {
 			return err
 		}
-		st, text, err := newClient(cfg.AdminListen).status(cmd.Context())
+		st, text, err := c.status(cmd.Context())
 		if err != nil {
 			return withCode(exitFailed, err)
 		}

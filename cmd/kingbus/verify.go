@@ -28,13 +28,13 @@ be compared.`,
 		Args: cobra.NoArgs,
 	}
 	asJSON := cmd.Flags().Bool("json", false, "print the outcome as JSON")
-	load := settingFlags(cmd, p, "admin-listen")
+	ask := askFlags(cmd, p)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := load()
+		c, err := ask()
 		if err != nil {
 			return err
 		}
-		v, err := newClient(cfg.AdminListen).verify(cmd.Context(), newProgress(p.stderr, "entries"))
+		v, err := c.verify(cmd.Context(), newProgress(p.stderr, "entries"))
 		if err != nil {
 			return withCode(exitFailed, err)
 		}

@@ -337,3 +337,36 @@ func (h host) compare(o host) int {
 	b, m := rank(o)
 	return cmp.Or(cmp.Compare(a, b), cmp.Compare(n, m), cmp.Compare(len(o.text), len(h.text)), cmp.Compare(h.text, o.text))
 }
+
+// Errors of NewVerifier.
+var (
+	ErrPlugin   = errors.New("there is no such authentication plugin")
+	ErrPassword = errors.New("the password cannot be used")
+	ErrHash     = errors.New("the hash does not have the form that the plugin wants")
+)
+
+// NewVerifier makes what is stored of a password, or takes over a hash, as MySQL has it for
+// the plugin; "" is caching_sha2_password.
+func NewVerifier(plugin, password, hash string) (string, wire.Verifier, error) {
+	if plugin == "" {
+		plugin = wire.PluginCachingSHA2
+	}
+	if plugin != wire.PluginCachingSHA2 && plugin != wire.PluginNative {
+		return "", wire.Verifier{}, fmt.Errorf("%w as %.64q: it is %s or %s", ErrPlugin, plugin, wire.PluginCachingSHA2, wire.PluginNative)
+	}
+	forms := []string{hash}
+	if hash == "" {
+		v, err := wire.NewVerifier([]byte(password), wire.VerifierForms{Native: true})
+		if err != nil {
+			return "", v, fmt.Errorf("%w: it has 1 to 256 bytes, and no NUL", ErrPassword)
+		}
+		forms = v.Strings()
+	}
+	// One form only: that of the plugin.
+	forms = slices.DeleteFunc(forms, func(f string) bool { return strings.HasPrefix(f, "*") != (plugin == wire.PluginNative) })
+	v, err := wire.ParseVerifier(forms...)
+	if err != nil {
+		return "", v, fmt.Errorf("%w: %w", ErrHash, err)
+	}
+	return strings.Clone(plugin), v, nil
+}

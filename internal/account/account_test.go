@@ -126,7 +126,7 @@ func TestStore(t *testing.T) {
 	if p := store.Privileges("own", "%"); p != ReplicationSlave {
 		t.Errorf("of its own account: %v", p)
 	}
-	if err := store.Change(t.Context(), func(*Table) ([]Change, error) { return []Change{{own, true}}, nil }); !errors.Is(err, errOwn) {
+	if err := store.Change(t.Context(), func(*Table) ([]Change, error) { return []Change{{own, true}}, nil }); !errors.Is(err, ErrOwn) {
 		t.Errorf("its own account was dropped: %v", err)
 	}
 	// Two at once: the second decides anew.

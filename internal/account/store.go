@@ -83,8 +83,8 @@ func (s *Store) Privileges(user, host string) Privileges {
 	return a.Privileges
 }
 
-// errOwn: an account of the node's own settings cannot be changed by statements.
-var errOwn = errors.New("the account is in the settings of the node (--replica-user): change it there, or make one in the cluster with another name")
+// ErrOwn: an account of the node's own settings cannot be changed by statements.
+var ErrOwn = errors.New("the account is in the settings of the node (--replica-user): change it there, or make one in the cluster with another name")
 
 // Own tells whether a name is that of an account of the node's own settings, which the
 // cluster does not have.
@@ -119,7 +119,7 @@ func (s *Store) Change(ctx context.Context, decide func(*Table) ([]Change, error
 		values := map[string]json.RawMessage{}
 		for _, c := range changes {
 			if s.Own(c.User, c.Host) {
-				return fmt.Errorf("%s: %w", c.Name(), errOwn)
+				return fmt.Errorf("%s: %w", c.Name(), ErrOwn)
 			}
 			values[Key(c.User, c.Host)] = nil
 			if !c.Drop {

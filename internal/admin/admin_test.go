@@ -74,7 +74,7 @@ func newServer(t *testing.T, st Status, e exporter) *Server {
 
 func newServerFor(t *testing.T, st Status, e exporter, g Group) *Server {
 	t.Helper()
-	s, err := New(Config{Status: func() Status { return st }, Exporter: e, Group: g, Version: "v1", GoVersion: "go9", Now: func() time.Time { return time.Unix(2000, 0) }})
+	s, err := New(Config{Token: testToken, Users: &users{}, Status: func() Status { return st }, Exporter: e, Group: g, Version: "v1", GoVersion: "go9", Now: func() time.Time { return time.Unix(2000, 0) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,6 +83,7 @@ func newServerFor(t *testing.T, st Status, e exporter, g Group) *Server {
 
 func get(s *Server, path string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest("GET", path, nil)
+	Authorize(r, testToken)
 	r.Host = "127.0.0.1:8307"
 	w := httptest.NewRecorder()
 	s.Handler().ServeHTTP(w, r)
@@ -136,6 +137,7 @@ func TestOnlyLoopbackHosts(t *testing.T) {
 		"evil.example": 421, "evil.example:8307": 421, "10.0.0.1:8307": 421, "": 421, "localhost.evil.example": 421,
 	} {
 		r := httptest.NewRequest("GET", "/api/v1/status", nil)
+		Authorize(r, testToken)
 		r.Host = host
 		w := httptest.NewRecorder()
 		s.Handler().ServeHTTP(w, r)
@@ -144,6 +146,7 @@ func TestOnlyLoopbackHosts(t *testing.T) {
 		}
 	}
 	r := httptest.NewRequest("POST", "/api/v1/status", nil)
+	Authorize(r, testToken)
 	r.Host = "localhost"
 	w := httptest.NewRecorder()
 	s.Handler().ServeHTTP(w, r)
@@ -239,7 +242,7 @@ func serve(t *testing.T, s *Server) string {
 // A file that could not be sent whole must not look whole.
 func TestBrokenExport(t *testing.T) {
 	url := serve(t, newServer(t, sample(), exporter{err: errors.New("damage")}))
-	r, err := http.Get(url + "/api/v1/binlog/b.000001")
+	r, err := getAuthorized(url + "/api/v1/binlog/b.000001")
 	if err == nil {
 		_, err = io.ReadAll(r.Body)
 		_ = r.Body.Close()
@@ -251,7 +254,7 @@ func TestBrokenExport(t *testing.T) {
 
 func TestWholeExport(t *testing.T) {
 	url := serve(t, newServer(t, sample(), exporter{}))
-	r, err := http.Get(url + "/api/v1/binlog/b.000001")
+	r, err := getAuthorized(url + "/api/v1/binlog/b.000001")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,5 +281,58 @@ func TestExportsAreBounded(t *testing.T) {
 		if code := <-done; code != 200 {
 			t.Errorf("got %d", code)
 		}
+	}
+}
+
+const testToken = "0123456789abcdef"
+
+func getAuthorized(url string) (*http.Response, error) {
+	r, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	Authorize(r, testToken)
+	return http.DefaultClient.Do(r)
+}
+
+// TestToken: without the token nothing but health is told.
+func TestToken(t *testing.T) {
+	s := newServer(t, sample(), exporter{})
+	ask := func(path, authorization string) (int, string) {
+		method, path, _ := strings.Cut(path, " ")
+		r := httptest.NewRequest(method, path, nil)
+		r.Host = "localhost"
+		if authorization != "" {
+			r.Header.Set("Authorization", authorization)
+		}
+		w := httptest.NewRecorder()
+		s.Handler().ServeHTTP(w, r)
+		return w.Code, w.Body.String()
+	}
+	for _, path := range []string{"GET /metrics", "GET /api/v1/status", "GET /api/v1/binlog/b.000001", "GET /api/v1/cluster", "POST /api/v1/cluster/nodes", "DELETE /api/v1/cluster/nodes/n1",
+		"POST /api/v1/cluster/nodes/n1/promote", "POST /api/v1/cluster/nodes/n1/lead", "POST /api/v1/cluster/verify", "GET /api/v1/users", "POST /api/v1/users", "PATCH /api/v1/users/u/%25", "DELETE /api/v1/users/u/%25", "GET /debug/pprof/", "GET /debug/pprof/heap", "GET /debug/pprof/cmdline"} {
+		for _, wrong := range []string{"", "Bearer", "Bearer ", "Bearer x" + testToken, "Bearer " + testToken[1:], "Basic " + testToken, testToken} {
+			if code, body := ask(path, wrong); code != http.StatusUnauthorized || strings.Contains(body, "b.000002") || !strings.Contains(body, "--admin-token-file") {
+				t.Errorf("%s with %q: %d %s", path, wrong, code, body)
+			}
+		}
+		if code, _ := ask(path, "bearer "+testToken); code == http.StatusUnauthorized {
+			t.Errorf("%s with the token: %d", path, code)
+		}
+	}
+	if code, body := ask("GET /healthz", ""); code != http.StatusOK || body != "ok\n" {
+		t.Errorf("/healthz: %d %s", code, body)
+	}
+	st := sample()
+	st.Reasons = []string{"because"}
+	s = newServer(t, st, exporter{})
+	if code, body := ask("GET /readyz", ""); code != http.StatusServiceUnavailable || strings.Contains(body, "because") {
+		t.Errorf("/readyz: %d %s", code, body)
+	}
+	if code, body := ask("GET /readyz", "Bearer "+testToken); code != http.StatusServiceUnavailable || !strings.Contains(body, "because") {
+		t.Errorf("/readyz with the token: %d %s", code, body)
+	}
+	if _, err := New(Config{Status: func() Status { return st }, Exporter: exporter{}, Group: &group{}, Users: &users{}}); err == nil {
+		t.Error("a server without token")
 	}
 }

@@ -126,6 +126,8 @@ func failureCode(err error) int {
 	}; {
 	case errors.As(err, &request):
 		return request.code
+	case conflicts(err):
+		return http.StatusConflict
 	case is(cluster.ErrNoMember):
 		return http.StatusNotFound
 	case is(cluster.ErrNameTaken, cluster.ErrBehind, cluster.ErrUnsafe, cluster.ErrOtherCluster, cluster.ErrFormat):
@@ -176,7 +178,7 @@ func (s *Server) change(do func(ctx context.Context, r *http.Request, body []byt
 		what, err := do(ctx, r, b)
 		if err != nil {
 			if ctx.Err() != nil && !errors.Is(err, cluster.ErrNoLeader) {
-				err = fmt.Errorf("it was not done within %s, and may still be; look at the members, and try again: %w", changeTime, err)
+				err = fmt.Errorf("it was not done within %s, and may still be; look at what there is now, and try again: %w", changeTime, err)
 			}
 			s.json(w, failureCode(err), Failure{err.Error()})
 			return

@@ -38,6 +38,7 @@ func (g *group) Verify(ctx context.Context, step func(entry, last uint64)) (clus
 // send makes a request that changes something.
 func send(s *Server, method, path, kind, body string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	Authorize(r, testToken)
 	r.Host = "127.0.0.1:8307"
 	if kind != "" {
 		r.Header.Set("Content-Type", kind)
@@ -127,6 +128,7 @@ func TestChanges(t *testing.T) {
 // gone, or the time is over: with a text that says that it may still be done.
 func TestChangeBrokenOff(t *testing.T) {
 	r := httptest.NewRequest("POST", "/api/v1/cluster/nodes/n4/lead", nil)
+	Authorize(r, testToken)
 	r.Host = "localhost"
 	r.Header.Set("Content-Type", asJSON)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -190,6 +192,7 @@ func TestVerifyIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	Authorize(r, testToken)
 	r.Header.Set("Content-Type", asJSON)
 	answer, err := http.DefaultClient.Do(r)
 	if err != nil || answer.StatusCode != 200 {

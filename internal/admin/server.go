@@ -38,12 +38,15 @@ type Config struct {
 	Status   func() Status
 	Exporter Exporter
 	Group    Group
+	Users    Users
 	// Metrics are those of the replication path, beside what Status tells; nil = none.
 	Metrics prometheus.Collector
 	// Version and GoVersion label the metric kingbus_build_info.
 	Version, GoVersion string
-	Log                *slog.Logger
-	Now                func() time.Time // nil = time.Now
+	// Token is what requests have to show, but for those about health; "" lets nobody in.
+	Token string
+	Log   *slog.Logger
+	Now   func() time.Time // nil = time.Now
 }
 
 const (
@@ -66,8 +69,11 @@ type Server struct {
 
 // New makes a server. It does nothing before Serve.
 func New(cfg Config) (*Server, error) {
-	if cfg.Status == nil || cfg.Exporter == nil || cfg.Group == nil {
-		return nil, errors.New("admin: a status, a stream and a group are needed")
+	if cfg.Status == nil || cfg.Exporter == nil || cfg.Group == nil || cfg.Users == nil {
+		return nil, errors.New("admin: a status, a stream, a group and accounts are needed")
+	}
+	if cfg.Token == "" {
+		return nil, errors.New("admin: a token is needed")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -89,18 +95,23 @@ func New(cfg Config) (*Server, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+	mux.HandleFunc("GET /metrics", s.guarded(promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		MaxRequestsInFlight: 4, Timeout: 10 * time.Second,
 		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
-	}))
-	mux.HandleFunc("GET /api/v1/status", s.status)
-	mux.HandleFunc("GET /api/v1/binlog/{name}", s.binlog)
-	mux.HandleFunc("GET /api/v1/cluster", s.cluster)
-	mux.HandleFunc("POST /api/v1/cluster/nodes", s.change(s.addNode))
-	mux.HandleFunc("DELETE /api/v1/cluster/nodes/{name}", s.change(s.removeNode))
-	mux.HandleFunc("POST /api/v1/cluster/nodes/{name}/promote", s.change(s.promoteNode))
-	mux.HandleFunc("POST /api/v1/cluster/nodes/{name}/lead", s.change(s.leadNode))
-	mux.HandleFunc("POST /api/v1/cluster/verify", s.verify)
+	}).ServeHTTP))
+	mux.HandleFunc("GET /api/v1/status", s.guarded(s.status))
+	mux.HandleFunc("GET /api/v1/binlog/{name}", s.guarded(s.binlog))
+	mux.HandleFunc("GET /api/v1/cluster", s.guarded(s.cluster))
+	mux.HandleFunc("POST /api/v1/cluster/nodes", s.guarded(s.change(s.addNode)))
+	mux.HandleFunc("DELETE /api/v1/cluster/nodes/{name}", s.guarded(s.change(s.removeNode)))
+	mux.HandleFunc("POST /api/v1/cluster/nodes/{name}/promote", s.guarded(s.change(s.promoteNode)))
+	mux.HandleFunc("POST /api/v1/cluster/nodes/{name}/lead", s.guarded(s.change(s.leadNode)))
+	mux.HandleFunc("POST /api/v1/cluster/verify", s.guarded(s.verify))
+	mux.HandleFunc("GET /api/v1/users", s.guarded(s.users))
+	mux.HandleFunc("POST /api/v1/users", s.guarded(s.change(s.addUser)))
+	mux.HandleFunc("PATCH /api/v1/users/{user}/{host}", s.guarded(s.change(s.changeUser)))
+	mux.HandleFunc("DELETE /api/v1/users/{user}/{host}", s.guarded(s.change(s.dropUser)))
+	s.profiles(mux)
 	mux.HandleFunc("GET /{$}", s.index)
 	s.http = &http.Server{
 		Handler:           loopbackOnly(mux),
@@ -155,7 +166,7 @@ func loopbackOnly(next http.Handler) http.Handler {
 
 func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	fmt.Fprintf(w, "kingbus %s\n\n/healthz\n/readyz\n/metrics\n/api/v1/status\n/api/v1/binlog/NAME\n/api/v1/cluster\n", s.cfg.Version)
+	fmt.Fprintf(w, "kingbus %s\n\n/healthz\n/readyz\n\nwith the token:\n/metrics\n/api/v1/status\n/api/v1/binlog/NAME\n/api/v1/cluster\n/api/v1/users\n/debug/pprof/\n", s.cfg.Version)
 }
 
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
@@ -190,11 +201,14 @@ type Readiness struct {
 	Reasons []string `json:"reasons,omitempty"`
 }
 
-func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	st := s.snapshot()
 	code := http.StatusOK
 	if !st.Ready {
 		code = http.StatusServiceUnavailable
+	}
+	if !s.authorized(r) {
+		st.Reasons = nil // whoever may not know more learns whether to use the node
 	}
 	s.json(w, code, Readiness{Ready: st.Ready, Reasons: st.Reasons})
 }

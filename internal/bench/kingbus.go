@@ -13,11 +13,13 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"kingbus/internal/admin"
+	"kingbus/internal/keys"
 )
 
 const (
@@ -156,6 +158,7 @@ func (k *kingbus) get(ctx context.Context, path string) ([]byte, int, error) {
 	if err != nil {
 		return nil, 0, err
 	}
+	k.authorize(req)
 	resp, err := k.client.Do(req)
 	if err != nil {
 		return nil, 0, err
@@ -163,6 +166,13 @@ func (k *kingbus) get(ctx context.Context, path string) ([]byte, int, error) {
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxStatus))
 	return body, resp.StatusCode, err
+}
+
+// authorize gives a request the node's token, which it makes at its first start.
+func (k *kingbus) authorize(req *http.Request) {
+	if token, err := keys.ReadToken(filepath.Join(k.dir, "keys", keys.TokenFile)); err == nil {
+		admin.Authorize(req, token)
+	}
 }
 
 // change has the node change something of its cluster; body may be nil.
@@ -176,6 +186,7 @@ func (k *kingbus) change(ctx context.Context, method, path string, body any) err
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json") // without it, it is refused
+	k.authorize(req)
 	resp, err := k.client.Do(req)
 	if err != nil {
 		return err

@@ -26,6 +26,8 @@ type Config struct {
 	DataDir     string
 	MySQLListen string // host:port
 	AdminListen string // host:port, the host a loopback address
+	// AdminTokenFile is the file with the token for the API; "": the one in the data folder.
+	AdminTokenFile string
 
 	Source  Source
 	Replica Replica

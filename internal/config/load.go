@@ -149,9 +149,6 @@ func (c *Config) CheckServe() (warnings []string, err error) {
 	if (c.Replica.User == "") != c.Replica.Password.IsZero() {
 		return nil, errors.New("replicas need a user and a password to log in with: give both --replica-user NAME and --replica-password-file FILE (or KINGBUS_REPLICA_PASSWORD), or neither")
 	}
-	if c.Replica.User == "" {
-		warnings = append(warnings, "there is no account for replicas, so none can log in; give --replica-user and --replica-password-file to let them")
-	}
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
 		return nil, errors.New("--tls-cert and --tls-key must be given together")
 	}

@@ -41,8 +41,10 @@ func Settings() []Setting {
 			set: text(func(c *Config) *string { return &c.DataDir })},
 		{Key: "mysql-listen", Value: "ADDR", Default: "127.0.0.1:3307", Help: "address for replicas, mysqlbinlog and CDC clients",
 			set: address(func(c *Config) *string { return &c.MySQLListen })},
-		{Key: "admin-listen", Value: "ADDR", Default: "127.0.0.1:8307", Help: "address of the HTTP API, metrics and health checks; it asks for no password, so it must be a loopback address",
+		{Key: "admin-listen", Value: "ADDR", Default: "127.0.0.1:8307", Help: "address of the HTTP API, metrics and health checks; it speaks no TLS, so it must be a loopback address",
 			set: loopback(func(c *Config) *string { return &c.AdminListen })},
+		{Key: "admin-token-file", Value: "FILE", Help: "file with the token that the HTTP API asks for; if not given, one is made at the first start, DIR/keys/admin-token",
+			set: text(func(c *Config) *string { return &c.AdminTokenFile })},
 
 		{Key: "node-name", Value: "NAME", Help: "name of this node in its cluster: 1 to 64 letters, digits, dots, underscores and dashes; if not given, the host's name up to the first dot",
 			set: nodeName},

@@ -57,7 +57,7 @@ func loopback(field func(*Config) *string) func(*Config, setValue) error {
 			return err
 		}
 		if !isLoopback(host) {
-			return fmt.Errorf("%q can be reached from other machines, and the HTTP API asks for no password: anybody could read the binlog there. "+
+			return fmt.Errorf("%q can be reached from other machines, and the HTTP API speaks no TLS: its token could be read on the way there. "+
 				"Use a loopback address such as 127.0.0.1:8307, and reach it from elsewhere through ssh -L or a proxy that asks for a login", v.text)
 		}
 		*field(c) = v.text

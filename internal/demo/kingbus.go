@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"kingbus/internal/admin"
+	"kingbus/internal/keys"
 )
 
 const (
@@ -34,6 +36,7 @@ type kingbus struct {
 	name    string // "kingbus", or the node's in a cluster
 	path    string
 	args    []string
+	data    string // its data folder
 	log     string // file that takes what the processes say
 	mysql   string // host:port
 	admin   string // host:port
@@ -211,6 +214,9 @@ func (k *kingbus) status(ctx context.Context) (st admin.Status, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+k.admin+"/api/v1/status", nil)
 	if err != nil {
 		return st, err
+	}
+	if token, err := keys.ReadToken(filepath.Join(k.data, "keys", keys.TokenFile)); err == nil { // it is made at the first start
+		admin.Authorize(req, token)
 	}
 	resp, err := k.client.Do(req)
 	if err != nil {

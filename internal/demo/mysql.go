@@ -71,7 +71,7 @@ func (d *demo) writeScripts(ctx context.Context) error {
 	}
 	password := fmt.Sprintf("MYSQL_PWD=%s; export MYSQL_PWD\n", d.password)
 	for _, k := range d.nodes {
-		if err := d.folder.script(k.name+"-status", "", []string{d.cfg.Kingbus, "status", "--admin-listen", k.admin}); err != nil {
+		if err := d.folder.script(k.name+"-status", "", []string{d.cfg.Kingbus, "status", "--admin-listen", k.admin, "--data-dir", k.data}); err != nil {
 			return err
 		}
 		host, port, err := net.SplitHostPort(k.mysql)

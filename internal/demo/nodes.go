@@ -44,7 +44,8 @@ func newNodes(cfg Config, f *folder, source string, notice func(string, ...any))
 		nodes = append(nodes, k)
 	}
 	for _, k := range nodes {
-		k.args = []string{"serve", "--data-dir", f.file(k.name + ".data"),
+		k.data = f.file(k.name + ".data")
+		k.args = []string{"serve", "--data-dir", k.data,
 			"--mysql-listen", k.mysql, "--admin-listen", k.admin,
 			"--source", "mysql://" + sourceUser + "@" + source, "--source-password-file", f.file(sourcePasswordFile),
 			"--replica-user", replicaUser, "--replica-password-file", passwordFile,

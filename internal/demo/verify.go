@@ -56,7 +56,7 @@ func (d *demo) verifyNodes(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, catchUp)
 	defer cancel()
 	for {
-		out, err := exec.CommandContext(ctx, d.cfg.Kingbus, "verify", "--admin-listen", d.nodes[0].admin).CombinedOutput()
+		out, err := exec.CommandContext(ctx, d.cfg.Kingbus, "verify", "--admin-listen", d.nodes[0].admin, "--data-dir", d.nodes[0].data).CombinedOutput()
 		if err == nil {
 			return nil
 		}

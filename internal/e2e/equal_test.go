@@ -125,7 +125,7 @@ func (p *process) export(file string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var out, complaints bytes.Buffer
-	cmd := exec.CommandContext(ctx, program(p.t), "export", "--file", file, "--out", "-", "--admin-listen", fmt.Sprintf("127.0.0.1:%d", p.adminPort))
+	cmd := exec.CommandContext(ctx, program(p.t), "export", "--file", file, "--out", "-", "--admin-listen", fmt.Sprintf("127.0.0.1:%d", p.adminPort), "--admin-token-file", p.tokenFile())
 	cmd.Stdout, cmd.Stderr = &out, &complaints
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, strings.TrimSpace(complaints.String()))

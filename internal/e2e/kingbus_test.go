@@ -24,6 +24,7 @@ import (
 	"go.uber.org/goleak"
 
 	"kingbus/internal/admin"
+	"kingbus/internal/keys"
 	"kingbus/internal/mysqltest"
 )
 
@@ -257,12 +258,14 @@ func (p *process) thaw() {
 	p.frozen = false
 }
 
+func (p *process) tokenFile() string { return filepath.Join(p.dir, "keys", keys.TokenFile) }
+
 // run runs the program's command line against this node, and returns what it
 // prints, errors included.
 func (p *process) run(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	args = append(args, "--admin-listen", fmt.Sprintf("127.0.0.1:%d", p.adminPort))
+	args = append(args, "--admin-listen", fmt.Sprintf("127.0.0.1:%d", p.adminPort), "--admin-token-file", p.tokenFile())
 	out, err := exec.CommandContext(ctx, program(p.t), args...).CombinedOutput()
 	return strings.TrimSpace(string(out)), err
 }
@@ -272,7 +275,16 @@ func (p *process) get(path string, into io.Writer) error {
 	if strings.HasPrefix(path, "/api/v1/binlog/") {
 		client.Timeout = patience // it is of the whole answer, and a loaded machine takes its time
 	}
-	resp, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d%s", p.adminPort, path))
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d%s", p.adminPort, path), nil)
+	if err != nil {
+		return err
+	}
+	token, err := keys.ReadToken(p.tokenFile())
+	if err != nil {
+		return err // it is made at the first start
+	}
+	admin.Authorize(req, token)
+	resp, err := client.Do(req)
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ import (
 // The statements about accounts, and what each of them may do.
 
 // changeTimeout is how long a statement waits that changes something in the cluster.
-const changeTimeout = 20 * time.Second
+const changeTimeout = 10 * time.Second
 
 // Error codes of MySQL's about accounts (ER_…).
 const (
@@ -51,10 +51,22 @@ func (c *session) may(p account.Privileges) error {
 }
 
 // change carries out a change of accounts.
-func (c *session) change(ctx context.Context, decide func(*account.Table) ([]account.Change, error)) error {
+func (c *session) change(ctx context.Context, verb string, decide func(*account.Table) ([]account.Change, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
-	return c.changed(c.server.cfg.Users.Change(ctx, decide))
+	var names []string
+	err := c.server.cfg.Users.Change(ctx, func(t *account.Table) ([]account.Change, error) {
+		changes, err := decide(t)
+		names = nil
+		for _, ch := range changes {
+			names = append(names, ch.Name())
+		}
+		return changes, err
+	})
+	if err == nil && names != nil {
+		c.log.Info("accounts were changed", "statement", verb, "accounts", names)
+	}
+	return c.changed(err)
 }
 
 // changed turns what became of a change into what the client hears.
@@ -117,7 +129,7 @@ func (c *session) users(ctx context.Context, st *sql.Users) error {
 		}
 		changes = append(changes, ch)
 	}
-	return c.change(ctx, func(t *account.Table) ([]account.Change, error) {
+	return c.change(ctx, string(st.Verb), func(t *account.Table) ([]account.Change, error) {
 		var out []account.Change
 		var failed []string
 		for i, ch := range changes {
@@ -169,28 +181,21 @@ func badName(err error) error {
 
 // verifierOf makes what is stored of how an account logs in.
 func verifierOf(u sql.User) (plugin string, v wire.Verifier, err error) {
-	if plugin = strings.Clone(u.Plugin); plugin == "" {
-		plugin = wire.PluginCachingSHA2
-	}
-	if plugin != wire.PluginCachingSHA2 && plugin != wire.PluginNative {
-		return "", v, wire.Errorf(errPluginNotLoaded, "Plugin '%s' is not loaded", clip(plugin, 64))
-	}
-	forms := []string{u.Hash}
-	if !u.HasHash {
-		if u.Password == "" {
-			return "", v, wire.Errorf(errNotValidPassword, "Your password does not satisfy the current policy requirements: kingbus has no accounts without password")
-		}
-		if v, err = wire.NewVerifier([]byte(u.Password), wire.VerifierForms{Native: true}); err != nil {
-			return "", v, wire.Errorf(errNotValidPassword, "Your password does not satisfy the current policy requirements: %v", err)
-		}
-		forms = v.Strings()
-	}
-	// One form only: that of the plugin.
-	forms = slices.DeleteFunc(forms, func(f string) bool { return strings.HasPrefix(f, "*") != (plugin == wire.PluginNative) })
-	if v, err = wire.ParseVerifier(forms...); err != nil {
+	if u.HasHash && u.Hash == "" {
 		return "", v, wire.Errorf(errPasswordFormat, "The password hash doesn't have the expected format.")
 	}
-	return plugin, v, nil
+	plugin, v, err = account.NewVerifier(u.Plugin, u.Password, u.Hash)
+	switch {
+	case errors.Is(err, account.ErrPlugin):
+		err = wire.Errorf(errPluginNotLoaded, "Plugin '%s' is not loaded", clip(u.Plugin, 64))
+	case errors.Is(err, account.ErrHash):
+		err = wire.Errorf(errPasswordFormat, "The password hash doesn't have the expected format.")
+	case errors.Is(err, account.ErrPassword) && u.Password == "":
+		err = wire.Errorf(errNotValidPassword, "Your password does not satisfy the current policy requirements: kingbus has no accounts without password")
+	case err != nil:
+		err = wire.Errorf(errNotValidPassword, "Your password does not satisfy the current policy requirements: %v", err)
+	}
+	return plugin, v, err
 }
 
 // grant is GRANT and REVOKE.
@@ -206,7 +211,11 @@ func (c *session) grant(ctx context.Context, st *sql.Grant) error {
 		}
 		p |= more
 	}
-	return c.change(ctx, func(t *account.Table) ([]account.Change, error) {
+	verb := "GRANT"
+	if st.Revoke {
+		verb = "REVOKE"
+	}
+	return c.change(ctx, verb, func(t *account.Table) ([]account.Change, error) {
 		var out []account.Change
 		for _, name := range st.Users {
 			user, host := c.named(name)
@@ -311,6 +320,7 @@ func (c *session) purge(ctx context.Context, st *sql.Purge) error {
 	if keep == 0 {
 		return nil
 	}
+	c.log.Info("PURGE BINARY LOGS", "before", files[keep].Name)
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
 	return c.changed(c.server.cfg.Stream.Purge(ctx, files[keep].Name))

@@ -1,0 +1,55 @@
+package admin
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"net/http"
+	"net/http/pprof"
+	"strings"
+	"time"
+)
+
+// Authorize gives a request the token.
+func Authorize(r *http.Request, token string) {
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+}
+
+// authorized tells whether a request has the token.
+func (s *Server) authorized(r *http.Request) bool {
+	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	a, b := sha256.Sum256([]byte(strings.TrimSpace(given))), sha256.Sum256([]byte(s.cfg.Token))
+	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(a[:], b[:]) == 1
+}
+
+// guarded answers only those who have the token.
+func (s *Server) guarded(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !s.authorized(r) {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="kingbus"`)
+			s.json(w, http.StatusUnauthorized, Failure{"this needs the token of the node, in a header \"Authorization: Bearer TOKEN\": it is in the file keys/" +
+				"admin-token of its data folder, or what --admin-token-file says. The commands of kingbus find it with --data-dir or --admin-token-file"})
+			return
+		}
+		next(w, r)
+	}
+}
+
+// maxProfile is how long a profile may take.
+const maxProfile = 5 * time.Minute
+
+// profiles are those of Go's net/http/pprof, under the path that its tools expect.
+func (s *Server) profiles(mux *http.ServeMux) {
+	patient := func(next http.HandlerFunc) http.HandlerFunc {
+		return s.guarded(func(w http.ResponseWriter, r *http.Request) {
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(maxProfile)) // not every ResponseWriter of a test can
+			next(w, r)
+		})
+	}
+	mux.HandleFunc("GET /debug/pprof/", patient(pprof.Index))
+	mux.HandleFunc("GET /debug/pprof/cmdline", patient(pprof.Cmdline))
+	mux.HandleFunc("GET /debug/pprof/profile", patient(pprof.Profile))
+	mux.HandleFunc("GET /debug/pprof/symbol", patient(pprof.Symbol))
+	mux.HandleFunc("GET /debug/pprof/trace", patient(pprof.Trace))
+}
