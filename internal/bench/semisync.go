@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -26,10 +28,12 @@ type arrangement struct {
 	name  string
 	start func(context.Context) error // until it is connected
 	stop  func() error
+	nodes cluster // of kingbus
 }
 
-// timed are the latencies of commits in ms, of each go.
-type timed struct{ p50, p99, rate series }
+// timed are the latencies of commits in ms, of each go, and what each commit cost all nodes together: CPU time in
+// microseconds, and allocations.
+type timed struct{ p50, p99, rate, cpu, mallocs series }
 
 // semiSync measures the latency of commits at a source that syncs each of them (AFTER_SYNC): asynchronous, with a stock
 // semi-sync replica, with one node and with three nodes of kingbus. They take turns, so that each has the same of what
@@ -66,10 +70,10 @@ func (b *bench) semiSync(ctx context.Context) (err error) {
 		return err
 	}
 	all := []arrangement{
-		{"asynchronous", func(context.Context) error { return nil }, func() error { return nil }},
-		{"stock replica", func(ctx context.Context) error { return stock.Exec(ctx, "START REPLICA") }, func() error { return stock.Exec(context.WithoutCancel(ctx), "STOP REPLICA") }},
-		{"one node", func(ctx context.Context) error { return one.start(ctx, inst.Addr()) }, one.stop},
-		{"three nodes", func(ctx context.Context) error { return three.start(ctx, inst.Addr()) }, three.stop},
+		{"asynchronous", func(context.Context) error { return nil }, func() error { return nil }, nil},
+		{"stock replica", func(ctx context.Context) error { return stock.Exec(ctx, "START REPLICA") }, func() error { return stock.Exec(context.WithoutCancel(ctx), "STOP REPLICA") }, nil},
+		{"one node", func(ctx context.Context) error { return one.start(ctx, inst.Addr()) }, one.stop, one},
+		{"three nodes", func(ctx context.Context) error { return three.start(ctx, inst.Addr()) }, three.stop, three},
 	}
 	for _, writers := range []int{1, 16} {
 		b.say("\n%s, %d writers", phaseSemiSync, writers)
@@ -86,6 +90,10 @@ func (b *bench) semiSync(ctx context.Context) (err error) {
 			g := atMost.times([]float64{semiSyncOne, semiSyncThree}[i])
 			b.report.compare(phaseSemiSync, set, "commit, "+a.name+" / stock semi-sync replica, p50", "ms", times[i+2].p50, times[1].p50, g)
 			b.report.compare(phaseSemiSync, set, "commit, "+a.name+" / stock semi-sync replica, p99", "ms", times[i+2].p99, times[1].p99, g)
+		}
+		for i, a := range all[2:] {
+			b.report.info(phaseSemiSync, set, "CPU of kingbus for a commit, "+a.name, "µs", times[i+2].cpu)
+			b.report.info(phaseSemiSync, set, "allocations of kingbus for a commit, "+a.name, "", times[i+2].mallocs)
 		}
 		b.report.compare(phaseSemiSync, set, "commit, stock semi-sync replica / asynchronous, p50", "ms", times[1].p50, times[0].p50, noGoal)
 	}
@@ -125,6 +133,10 @@ func (b *bench) timeCommits(ctx context.Context, inst *mysqltest.Instance, a arr
 	if err != nil {
 		return err
 	}
+	cpu, mallocs, err := a.nodes.cost(ctx)
+	if err != nil {
+		return err
+	}
 	long := commitTime
 	if b.cfg.Quick {
 		long /= 5
@@ -143,6 +155,10 @@ func (b *bench) timeCommits(ctx context.Context, inst *mysqltest.Instance, a arr
 	if after, err := semiSyncCount(ctx, inst, "no_tx"); err != nil || waits && after != before {
 		return errors.Join(err, fmt.Errorf("the source has fallen back: no_tx was %s, is %s", before, after))
 	}
+	cpuAfter, mallocsAfter, err := a.nodes.cost(ctx)
+	if err != nil {
+		return err
+	}
 	var all series
 	for _, s := range took {
 		all = append(all, s...)
@@ -153,6 +169,8 @@ func (b *bench) timeCommits(ctx context.Context, inst *mysqltest.Instance, a arr
 	to.p50.add(all.quantile(0.5))
 	to.p99.add(all.quantile(0.99))
 	to.rate.add(float64(len(all)) / long.Seconds())
+	to.cpu.add(float64((cpuAfter - cpu).Microseconds()) / float64(len(all)))
+	to.mallocs.add((mallocsAfter - mallocs) / float64(len(all)))
 	b.say("  %-14s p50 %.2f ms, p99 %.2f ms, %.0f commits/s", a.name, all.quantile(0.5), all.quantile(0.99), float64(len(all))/long.Seconds())
 	return nil
 }
@@ -192,4 +210,25 @@ func caughtUpSemiSync(ctx context.Context, inst *mysqltest.Instance) error {
 
 func semiSyncCount(ctx context.Context, inst *mysqltest.Instance, name string) (string, error) {
 	return inst.QueryValue(ctx, "SELECT variable_value FROM performance_schema.global_status WHERE variable_name = 'Rpl_semi_sync_source_"+name+"'")
+}
+
+// cost returns what the nodes have used since they started: CPU time, and how often they have allocated memory.
+func (c cluster) cost(ctx context.Context) (cpu time.Duration, mallocs float64, err error) {
+	if cpu, err = c.cpuTime(); err != nil {
+		return 0, 0, err
+	}
+	for _, k := range c {
+		body, _, err := k.get(ctx, "/metrics")
+		if err != nil {
+			return 0, 0, err
+		}
+		_, after, found := strings.Cut(string(body), "\ngo_memstats_mallocs_total ")
+		line, _, _ := strings.Cut(after, "\n")
+		n, err := strconv.ParseFloat(line, 64)
+		if !found || err != nil {
+			return 0, 0, fmt.Errorf("/metrics of %s: no go_memstats_mallocs_total", k.name)
+		}
+		mallocs += n
+	}
+	return cpu, mallocs, nil
 }
