@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -19,6 +17,7 @@ import (
 	"kingbus/internal/account"
 	"kingbus/internal/admin"
 	"kingbus/internal/config"
+	"kingbus/internal/follow"
 	"kingbus/internal/gtid"
 	"kingbus/internal/hook"
 	"kingbus/internal/keys"
@@ -55,20 +54,19 @@ type node struct {
 	log     *slog.Logger
 	started time.Time
 
-	start0   source.Start // of the settings, checked
-	tls      *tls.Config  // towards the source
-	peerTLS  *tls.Config  // among nodes; nil = in clear
+	peerTLS  *tls.Config // among nodes; nil = in clear
 	verifier wire.Verifier
 
 	stream *stream.Stream
 	mysql  net.Listener
 	web    net.Listener
 	server *server.Server
-	source atomic.Pointer[source.Puller] // nil without a source, and until it is started
-	semi   *semisync.Replica             // towards the source
-	waits  *semisync.Source              // towards replicas
+	source atomic.Pointer[following] // nil until it is started
+	semi   *semisync.Replica         // towards the source
+	waits  *semisync.Source          // towards replicas
 	served served
 	users  *account.Store
+	follow *follow.Store
 	meter  *meter.Meter
 	hooks  hook.Set
 	admin  *admin.Server
@@ -90,10 +88,10 @@ func newNode(cfg *config.Config, log *slog.Logger) (*node, error) {
 	n.semi.Observe(&n.hooks)
 	n.meter.Observe(&n.hooks)
 	var err error
-	if n.start0, err = source.ParseStart(cfg.Source.Start); err != nil {
+	if _, err = source.ParseStart(cfg.Source.Start); err != nil {
 		return nil, withCode(exitUsage, err)
 	}
-	if n.tls, err = wire.LoadClientTLS(cfg.Source.TLSFiles); err != nil {
+	if _, err = wire.LoadClientTLS(cfg.Source.TLSFiles); err != nil {
 		return nil, withCode(exitUsage, fmt.Errorf("TLS towards the source: %w", err))
 	}
 	if cfg.Source.TLS == wire.TLSVerifyCA && cfg.Source.TLSFiles.CA == "" {
@@ -147,21 +145,21 @@ func (s *served) tellNow() {
 	}
 }
 
-// told is what a node tells the others of its semi-sync replicas: the places that they
+// replicasTold is what a node tells the others of its semi-sync replicas: the places that they
 // have acknowledged, by name.
-type told map[string]hook.Position
+type replicasTold map[string]hook.Position
 
 func (n *node) tellReplicas() json.RawMessage {
 	if n.cfg.Source.Acknowledge.Replicas == 0 {
 		return nil
 	}
-	b, _ := json.Marshal(told(n.waits.Have())) // cannot fail
+	b, _ := json.Marshal(replicasTold(n.waits.Have())) // cannot fail
 	return b
 }
 
 // toldReplicas takes what another node tells.
 func (n *node) toldReplicas(node string, b json.RawMessage) {
-	var t told
+	var t replicasTold
 	if err := json.Unmarshal(b, &t); err != nil {
 		n.log.Debug("what a node tells of its replicas", "error", err)
 		return
@@ -201,6 +199,7 @@ func (n *node) openStream(ctx context.Context) error {
 	}
 	n.stream = s
 	n.served.stream.Store(s)
+	n.follow = follow.NewStore(n.stream)
 	if n.users = n.accounts(); len(n.users.Table().All()) == 0 {
 		n.log.Warn("there is no account, so no replica can log in", "next_step", "kingbus user add NAME, on any node")
 	}
@@ -281,7 +280,7 @@ func (n *node) startServer(context.Context) error {
 		n.log.Warn("the certificate shown to replicas ends soon", "not_after", leaf.NotAfter)
 	}
 	n.server, err = server.New(server.Config{
-		Stream: server.Binlog(n.stream), Accounts: n.users, Users: n.users,
+		Stream: server.Binlog(n.stream), Accounts: n.users, Users: n.users, Follow: n.follow,
 		TLS: tlsConfig, RSAKey: material.Password, AllowNative: true,
 		MaxConnections: n.cfg.MaxConnections, Log: n.log.With("part", "server"), Unfit: n.unfit,
 		Hooks: n.hooks, Variables: n.waits.Variables(), Status: n.waits.StatusVariables, Replication: n.replication,
@@ -298,53 +297,6 @@ func (n *node) startServer(context.Context) error {
 		return err
 	}})
 	return nil
-}
-
-func (n *node) startSource(context.Context) error {
-	src := n.cfg.Source
-	if src.Host == "" {
-		return nil
-	}
-	hostname, _ := os.Hostname() // only for SHOW REPLICAS
-	_, port, _ := net.SplitHostPort(n.mysql.Addr().String())
-	reportPort, _ := strconv.ParseUint(port, 10, 16)
-	puller, err := source.New(source.Config{
-		Stream: source.Adapt(n.stream), Log: n.log.With("part", "source"),
-		Host: src.Host, Port: src.Port, User: src.User,
-		Password: func() ([]byte, error) {
-			secret, err := n.cfg.ReadSourcePassword()
-			return []byte(secret.Reveal()), err
-		},
-		TLSMode: src.TLS, TLS: n.tls,
-		// Who can change what the source says could give us his own key, and
-		// read the password. So only where that is not to be feared, or where
-		// TLS was given up by choice.
-		GetServerPublicKey: src.TLS == wire.TLSDisabled || isLoopback(src.Host),
-		Start:              n.start0, Heartbeat: src.Heartbeat, Hooks: n.hooks,
-		ReportHost: hostname[:min(len(hostname), 60)], ReportPort: uint16(reportPort),
-	})
-	if err != nil {
-		return err
-	}
-	n.source.Store(puller)
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := n.run("source", func() error {
-		if err := puller.Run(ctx); ctx.Err() == nil {
-			return err
-		}
-		return nil
-	})
-	n.stops = append(n.stops, stage{"source", func(context.Context) error {
-		cancel()
-		<-ended
-		return nil
-	}})
-	return nil
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func (n *node) startAdmin(context.Context) error {

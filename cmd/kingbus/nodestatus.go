@@ -107,12 +107,21 @@ func (n *node) sourceStatus(st stream.Status, group admin.Cluster) admin.Source 
 		State: admin.SourceNone, Coordinates: st.SourceEnd,
 		ServerID: st.Source.ServerID, ServerUUID: st.Source.UUID, Version: st.Source.Version, SemiSync: n.semi.Status(),
 	}
-	puller := n.source.Load()
-	if puller == nil {
+	f := n.source.Load()
+	if f == nil || f.source.Host == "" {
 		return out
 	}
-	s := puller.Status()
-	out.Address = n.cfg.Source.Addr()
+	out.Address = f.source.Addr()
+	switch {
+	case f.setting.Stopped:
+		out.State = admin.SourceStopped
+		return out
+	case f.problem != nil:
+		out.State, out.Error = admin.SourceRefused, f.problem.Error()
+		out.NextStep = "mend that on this node and restart it, or say CHANGE REPLICATION SOURCE TO with what all nodes can do"
+		return out
+	}
+	s := f.puller.Status()
 	out.State = string(s.State)
 	out.Since, out.Connected = utc(s.ConnectedSince), !s.ConnectedSince.IsZero()
 	out.TLS, out.Received = s.TLS, s.Received
@@ -139,17 +148,26 @@ func (n *node) sourceStatus(st stream.Status, group admin.Cluster) admin.Source 
 	return out
 }
 
+const errReplicaFatal = 13117 // ER_REPLICA_FATAL_ERROR
+
 // replication is the link to the source in MySQL's words. A node that follows a leader
 // tells of the cluster's link as far as it knows: that there is a leader.
 func (n *node) replication() *server.Replication {
-	puller := n.source.Load()
-	if puller == nil {
+	f := n.source.Load()
+	if f == nil || f.source.Host == "" {
 		return nil
 	}
 	st := n.stream.Status()
 	out := n.sourceStatus(st, n.clusterStatus())
-	s := puller.Status()
-	src := n.cfg.Source
+	src := f.source
+	if f.puller == nil {
+		r := &server.Replication{Host: src.Host, Port: src.Port, User: src.User, Running: "No", Received: st.SourceEnd}
+		if f.problem != nil {
+			r.Errno, r.Error = errReplicaFatal, f.problem.Error()
+		}
+		return r
+	}
+	s := f.puller.Status()
 	r := &server.Replication{
 		Host: src.Host, Port: src.Port, User: src.User, Running: "Connecting", State: "Connecting to source",
 		TLS: s.TLS != "", ByGTID: s.GTIDs, Received: s.Received, ErrorAt: s.LastErrorAt,
@@ -164,9 +182,9 @@ func (n *node) replication() *server.Replication {
 		r.Running, r.State = "No", ""
 	}
 	if out.Error != "" && r.Running != "Yes" {
-		const fatal, noConnection = 13117, 2003 // ER_REPLICA_FATAL_ERROR, CR_CONN_HOST_ERROR
+		const noConnection = 2003 // CR_CONN_HOST_ERROR
 		if r.Errno, r.Error = noConnection, out.Error; s.Problem != nil {
-			r.Errno, r.Error = fatal, out.Error+"; "+out.NextStep
+			r.Errno, r.Error = errReplicaFatal, out.Error+"; "+out.NextStep
 		}
 	} else {
 		r.ErrorAt = time.Time{}

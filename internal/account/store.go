@@ -13,17 +13,10 @@ import (
 	"kingbus/internal/wire"
 )
 
-// Settings is what a Store needs of the stream.
-type Settings interface {
-	Settings() stream.Settings
-	AwaitSettings(ctx context.Context, after uint64) (stream.Settings, error)
-	ChangeSettings(ctx context.Context, revision uint64, values map[string]json.RawMessage) error
-}
-
 // Store is the accounts of the cluster as this node has them, and those of its own settings.
 // It is safe for concurrent use, and has nothing to close.
 type Store struct {
-	settings Settings
+	settings stream.Keeper
 	own      []Account
 	log      *slog.Logger
 
@@ -36,7 +29,7 @@ var _ wire.Accounts = (*Store)(nil)
 
 // NewStore returns one. The node's own accounts are found beside those of the cluster, of
 // which one with the same name counts in their place.
-func NewStore(settings Settings, log *slog.Logger, own ...Account) *Store {
+func NewStore(settings stream.Keeper, log *slog.Logger, own ...Account) *Store {
 	return &Store{settings: settings, own: own, log: log}
 }
 
@@ -110,28 +103,21 @@ type Change struct {
 // they are: if somebody else changes them at the same time, once more. An error of decide
 // is returned as it is.
 func (s *Store) Change(ctx context.Context, decide func(*Table) ([]Change, error)) error {
-	for {
-		now := s.settings.Settings()
+	return stream.Decide(ctx, s.settings, func(now stream.Settings) (map[string]json.RawMessage, error) {
 		changes, err := decide(s.read(now))
-		if err != nil || len(changes) == 0 {
-			return err
+		if err != nil {
+			return nil, err
 		}
 		values := map[string]json.RawMessage{}
 		for _, c := range changes {
 			if s.Own(c.User, c.Host) {
-				return fmt.Errorf("%s: %w", c.Name(), ErrOwn)
+				return nil, fmt.Errorf("%s: %w", c.Name(), ErrOwn)
 			}
 			values[Key(c.User, c.Host)] = nil
 			if !c.Drop {
 				values[Key(c.User, c.Host)] = c.Encode()
 			}
 		}
-		if err = s.settings.ChangeSettings(ctx, now.Revision, values); !errors.Is(err, stream.ErrSettingsChanged) {
-			return err
-		}
-		// This node is behind, or somebody else was faster.
-		if _, await := s.settings.AwaitSettings(ctx, now.Revision); await != nil {
-			return errors.Join(err, await)
-		}
-	}
+		return values, nil
+	})
 }

@@ -79,6 +79,8 @@ type Node struct {
 // follows it.
 const (
 	SourceNone     = "not configured"
+	SourceStopped  = "stopped by STOP REPLICA"
+	SourceRefused  = "cannot be followed as the cluster says"
 	SourceFollowed = "followed by the leader"
 )
 

@@ -14,10 +14,17 @@ import (
 func (c *session) query(ctx context.Context, text string) error {
 	c.server.count.queries.Add(1)
 	st, err := sql.Parse(text)
-	if users, ok := st.(*sql.Users); ok {
-		c.setState("Query", string(users.Verb)) // no passwords
-	} else {
-		c.setState("Query", clip(text, 1024))
+	switch st := st.(type) { // no passwords
+	case *sql.Users:
+		c.setState("Query", string(st.Verb))
+	case *sql.ChangeSource:
+		c.setState("Query", "CHANGE REPLICATION SOURCE TO")
+	default:
+		if err != nil {
+			c.setState("Query", "") // it may have been meant to be one of these
+		} else {
+			c.setState("Query", clip(text, 1024))
+		}
 	}
 	if show, ok := st.(*sql.Show); ok && show.What == sql.ShowBinlogEvents {
 		if err := c.may(needs[show.What]); err != nil {
@@ -100,6 +107,12 @@ func (c *session) execute(ctx context.Context, st sql.Statement) (*sql.ResultSet
 		return nil, c.users(ctx, st)
 	case *sql.Grant:
 		return nil, c.grant(ctx, st)
+	case *sql.ChangeSource:
+		return nil, c.changeSource(ctx, st)
+	case *sql.ReplicaThreads:
+		return nil, c.replicaThreads(ctx, st)
+	case *sql.ResetReplica:
+		return nil, c.resetReplica(ctx, st)
 	case *sql.Purge:
 		return nil, c.purge(ctx, st)
 	case *sql.Flush:

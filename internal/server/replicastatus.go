@@ -94,9 +94,8 @@ func statusOf(r *Replication, st stream.Status) []statusColumn {
 var oldWords = strings.NewReplacer("Get_Source_", "Get_master_", "Source", "Master", "Replica_", "Slave_")
 
 func (c *session) showReplicaStatus(st *sql.Show) (*sql.ResultSet, error) {
-	const noSuchChannel = 3074 // ER_REPLICA_CHANNEL_DOES_NOT_EXIST
 	if st.Channel != "" {
-		return nil, wire.Errorf(noSuchChannel, "Replica channel '%s' does not exist.", clip(st.Channel, 64))
+		return nil, wire.Errorf(errNoSuchChannel, "Replica channel '%s' does not exist.", clip(st.Channel, 64))
 	}
 	rs := &sql.ResultSet{}
 	var row []sql.Value

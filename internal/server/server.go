@@ -15,6 +15,7 @@ import (
 
 	"kingbus/internal/account"
 	"kingbus/internal/binlog"
+	"kingbus/internal/follow"
 	"kingbus/internal/hook"
 	"kingbus/internal/sql"
 	"kingbus/internal/wire"
@@ -27,6 +28,8 @@ type Config struct {
 	// Users are the accounts, where they can be changed and have privileges; nil: everybody
 	// may do everything but change accounts.
 	Users *account.Store
+	// Follow is whom the cluster follows, where that can be changed.
+	Follow *follow.Store
 	// TLS is offered if it is set; RSAKey decrypts the passwords of clients
 	// without TLS. See package keys.
 	TLS    *tls.Config

@@ -15,6 +15,11 @@ import (
 // newUsersRig has an administrator, root.
 func newUsersRig(t *testing.T) *rig {
 	t.Helper()
+	return newUsersRigWith(t, func(*Config) {})
+}
+
+func newUsersRigWith(t *testing.T, change func(*Config)) *rig {
+	t.Helper()
 	var users *account.Store
 	return newRig(t, func(c *Config) {
 		s := c.Stream.(binlogStream).Stream
@@ -28,7 +33,7 @@ func newUsersRig(t *testing.T) *rig {
 		}
 		users = account.NewStore(s, slog.New(slog.DiscardHandler))
 		c.Accounts, c.Users = users, users
-	})
+	}, change)
 }
 
 // TestUsersSame: the statements about accounts end on kingbus as on a real 9.7.

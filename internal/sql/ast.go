@@ -80,6 +80,27 @@ type (
 		Users      []UserName
 	}
 
+	// ChangeSource is CHANGE REPLICATION SOURCE TO … and CHANGE MASTER TO …. Names of options
+	// are upper case, in MySQL's current words (MASTER_HOST is SOURCE_HOST).
+	ChangeSource struct {
+		Options []SourceOption
+		Channel string
+	}
+
+	// ReplicaThreads is START REPLICA and STOP REPLICA. Neither IO nor SQL: both.
+	ReplicaThreads struct {
+		Stop    bool
+		IO, SQL bool
+		Until   bool // UNTIL …, or USER=…: it is not read further
+		Channel string
+	}
+
+	// ResetReplica is RESET REPLICA [ALL].
+	ResetReplica struct {
+		All     bool
+		Channel string
+	}
+
 	// Purge is PURGE BINARY LOGS TO a file, or BEFORE a time.
 	Purge struct {
 		To     string
@@ -102,6 +123,18 @@ func (*Flush) statement()       {}
 func (*Users) statement()       {}
 func (*Grant) statement()       {}
 func (*Purge) statement()       {}
+
+func (*ChangeSource) statement()   {}
+func (*ReplicaThreads) statement() {}
+func (*ResetReplica) statement()   {}
+
+// SourceOption is an option of CHANGE REPLICATION SOURCE. Value is text, a number or NULL; a
+// bare word is text in upper case, a list in parentheses the text of it.
+type SourceOption struct {
+	Name  string
+	Value Value
+}
+
 func (*Unsupported) statement() {}
 
 // UserName is the name of an account; Host is in small letters.

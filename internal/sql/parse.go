@@ -219,6 +219,9 @@ func (p *parser) statement() Statement {
 	if st := p.accountStatement(); st != nil {
 		return st
 	}
+	if st := p.replicaStatement(); st != nil {
+		return st
+	}
 	for _, verb := range unsupportedVerbs {
 		if p.accept(verb) {
 			p.skip()
@@ -234,16 +237,16 @@ func (p *parser) statement() Statement {
 
 // unsupportedVerbs begin the statements of MySQL's that are recognized and not read.
 var unsupportedVerbs = [...]string{
-	"ALTER", "ANALYZE", "BINLOG", "CACHE INDEX", "CALL", "CHANGE REPLICATION SOURCE", "CHANGE REPLICATION FILTER",
-	"CHANGE MASTER", "CHECK", "CHECKSUM", "CLONE", "CREATE", "DEALLOCATE", "DELETE", "DESC", "DESCRIBE", "DROP",
+	"ALTER", "ANALYZE", "BINLOG", "CACHE INDEX", "CALL", "CHANGE REPLICATION FILTER",
+	"CHECK", "CHECKSUM", "CLONE", "CREATE", "DEALLOCATE", "DELETE", "DESC", "DESCRIBE", "DROP",
 	"EXECUTE", "EXPLAIN", "GET DIAGNOSTICS", "HANDLER", "HELP", "IMPORT", "INSERT", "INSTALL", "LOAD", "LOCK",
 	"OPTIMIZE", "PREPARE", "RELEASE SAVEPOINT", "RENAME", "REPAIR", "REPLACE",
-	"RESET BINARY LOGS AND GTIDS", "RESET MASTER", "RESET REPLICA", "RESET SLAVE", "RESET PERSIST", "RESTART",
+	"RESET BINARY LOGS AND GTIDS", "RESET MASTER", "RESET PERSIST", "RESTART",
 	"ROLLBACK", "SAVEPOINT", "SHOW COLUMNS", "SHOW CREATE", "SHOW ENGINE", "SHOW EVENTS", "SHOW EXTENDED", "SHOW FIELDS",
 	"SHOW FULL COLUMNS", "SHOW FULL FIELDS", "SHOW FUNCTION", "SHOW INDEX", "SHOW INDEXES", "SHOW KEYS", "SHOW OPEN",
 	"SHOW PRIVILEGES", "SHOW PROCEDURE", "SHOW PROFILE", "SHOW PROFILES", "SHOW RELAYLOG", "SHOW TABLE", "SHOW TRIGGERS",
-	"SHUTDOWN", "START GROUP_REPLICATION", "START REPLICA", "START SLAVE", "STOP GROUP_REPLICATION", "STOP REPLICA",
-	"STOP SLAVE", "TABLE", "TRUNCATE", "UNINSTALL", "UNLOCK", "UPDATE", "VALUES", "WITH", "XA",
+	"SHUTDOWN", "START GROUP_REPLICATION", "STOP GROUP_REPLICATION",
+	"TABLE", "TRUNCATE", "UNINSTALL", "UNLOCK", "UPDATE", "VALUES", "WITH", "XA",
 }
 
 // rest takes the words up to the end as one upper-case text.

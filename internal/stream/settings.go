@@ -148,6 +148,33 @@ func (s *Stream) ChangeSettings(ctx context.Context, revision uint64, values map
 	return nil
 }
 
+// Keeper is who has the settings of the cluster; *Stream is one.
+type Keeper interface {
+	Settings() Settings
+	AwaitSettings(ctx context.Context, after uint64) (Settings, error)
+	ChangeSettings(ctx context.Context, revision uint64, values map[string]json.RawMessage) error
+}
+
+// Decide changes settings as decide says when it has seen them. If somebody else changes them
+// at the same time, it is asked once more. Its error is returned as it is; no values change
+// nothing.
+func Decide(ctx context.Context, keeper Keeper, decide func(Settings) (map[string]json.RawMessage, error)) error {
+	for {
+		now := keeper.Settings()
+		values, err := decide(now)
+		if err != nil || len(values) == 0 {
+			return err
+		}
+		if err = keeper.ChangeSettings(ctx, now.Revision, values); !errors.Is(err, ErrSettingsChanged) {
+			return err
+		}
+		// This node is behind, or somebody else was faster.
+		if _, await := keeper.AwaitSettings(ctx, now.Revision); await != nil {
+			return errors.Join(err, await)
+		}
+	}
+}
+
 // asked is what the leader is asked for by the streams of other nodes, or by its own.
 type asked struct {
 	Settings *settingsCommand `json:"settings,omitempty"`

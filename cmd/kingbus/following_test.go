@@ -1,0 +1,110 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"kingbus/internal/admin"
+	"kingbus/internal/mysqltest"
+	"kingbus/internal/wire"
+)
+
+// TestFollowByStatement: nodes that know no source are told of one with MySQL's statements,
+// on whichever node, and follow it through stops, starts, another leader and a restart.
+func TestFollowByStatement(t *testing.T) {
+	ctx := t.Context()
+	db := mysqltest.Start(t, mysqltest.Options{})
+	if err := db.CreateUser(ctx, mysqltest.User{Name: "repl", Password: secret, Grants: "REPLICATION SLAVE, REPLICATION CLIENT"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Exec(ctx, "CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY)"); err != nil {
+		t.Fatal(err)
+	}
+	n1 := newMember(t, "n1").start()
+	n1.settled(1)
+	n2 := newMember(t, "n2", "--join").start()
+	n1.want(0, []string{"n2 is a voter now"}, "node", "add", "n2", n2.addr)
+	n1.want(0, []string{"added"}, "user", "add", "dba", "--super", "--password-file", writeFile(t, "pw", secret))
+	say := func(m *member, s string) {
+		t.Helper()
+		c, err := wire.Dial(ctx, wire.ClientConfig{Address: m.mysql, User: "dba", Password: []byte(secret), TLSMode: wire.TLSRequired, ReadTimeout: patience})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := c.Exec(ctx, s); err != nil {
+			t.Errorf("%s, on %s: %v", s, m.name, err)
+		}
+	}
+	rows := 0
+	insert := func() {
+		t.Helper()
+		rows++
+		if err := db.Exec(ctx, fmt.Sprintf("INSERT INTO d.t VALUES (%d)", rows)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	followed := func() {
+		t.Helper()
+		insert()
+		want, err := db.GTIDExecuted(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range []*member{n1, n2} {
+			m.awaitStatus("the source's transactions", func(st admin.Status) bool { return st.Stream.Executed.String() == strings.ReplaceAll(want, "\n", "") })
+		}
+	}
+	state := func(want string) {
+		t.Helper()
+		for _, m := range []*member{n1, n2} {
+			m.awaitStatus(want, func(st admin.Status) bool { return st.Source.State == want })
+		}
+	}
+
+	state(admin.SourceNone)
+	host, port, _ := strings.Cut(db.Addr(), ":")
+	say(n2, fmt.Sprintf("CHANGE REPLICATION SOURCE TO SOURCE_HOST='%s', SOURCE_PORT=%s, SOURCE_USER='repl', SOURCE_PASSWORD='wrong', SOURCE_SSL=1", host, port))
+	state(admin.SourceStopped)
+	say(n2, "START REPLICA")
+	leader, other := n1, n2
+	if n1.settled(2).Cluster.Leader == "n2" {
+		leader, other = n2, n1
+	}
+	leader.awaitStatus("the refused login", func(st admin.Status) bool { return strings.Contains(st.Source.NextStep, "grant") || st.Source.Error != "" })
+	say(other, "STOP REPLICA")
+	say(other, "CHANGE REPLICATION SOURCE TO SOURCE_PASSWORD='"+secret+"'")
+	say(other, "START REPLICA")
+	followed()
+	leader.want(0, []string{db.Addr(), "streaming"}, "status")
+
+	say(other, "STOP REPLICA IO_THREAD")
+	state(admin.SourceStopped)
+	insert()
+	// Another leader does not follow it either, nor does one that was started anew.
+	leader.want(0, nil, "node", "transfer", other.name)
+	leader, other = other, leader
+	leader.awaitStatus("leadership", func(st admin.Status) bool { return st.Cluster.Leader == leader.name })
+	if code := other.stop(); code != 0 {
+		t.Errorf("stopped with code %d", code)
+	}
+	other.start()
+	other.settled(2)
+	state(admin.SourceStopped)
+	other.want(0, []string{"stopped by STOP REPLICA"}, "status")
+	say(leader, "START REPLICA")
+	followed()
+	leader.want(0, nil, "node", "transfer", other.name)
+	followed()
+
+	// A file that this node does not have.
+	say(leader, "STOP REPLICA")
+	say(leader, "CHANGE REPLICATION SOURCE TO SOURCE_SSL_CA='/no/such/file'")
+	say(leader, "START REPLICA")
+	state(admin.SourceRefused)
+	leader.want(0, []string{"/no/such/file", "CHANGE REPLICATION SOURCE TO"}, "status")
+	say(leader, "STOP REPLICA")
+	say(leader, "RESET REPLICA ALL")
+	state(admin.SourceNone)
+}

@@ -1,0 +1,120 @@
+// Package follow is about which source the cluster follows, and how: what CHANGE REPLICATION
+// SOURCE, START REPLICA and STOP REPLICA say, kept in the settings of the cluster, on top of
+// what each node has in its own.
+package follow
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"kingbus/internal/stream"
+	"kingbus/internal/wire"
+)
+
+// Key is that of the setting among the settings of the cluster.
+const Key = "source"
+
+// Setting is what the cluster has to say of its source. What is zero is as in the settings
+// of each node.
+type Setting struct {
+	// Stopped: nobody follows the source.
+	Stopped bool `json:"stopped,omitempty"`
+
+	Host string `json:"host,omitempty"`
+	Port uint16 `json:"port,omitempty"`
+	User string `json:"user,omitempty"`
+	// Password is kept as it is: it is needed to log in. MySQL does the same.
+	Password  string        `json:"password,omitempty"`
+	Heartbeat time.Duration `json:"heartbeat,omitempty"`
+	// TLS is a mode, as in wire.ParseTLSMode; CA, Cert and Key are files on each node.
+	TLS  string `json:"tls,omitempty"`
+	CA   string `json:"ca,omitempty"`
+	Cert string `json:"cert,omitempty"`
+	Key  string `json:"key,omitempty"`
+	// PublicKey: take the source's RSA key from itself, where there is no TLS; NoPublicKey:
+	// do not. Neither: where that is not to be feared.
+	PublicKey   bool `json:"public_key,omitempty"`
+	NoPublicKey bool `json:"no_public_key,omitempty"`
+	// Start is where an empty stream begins, as in source.ParseStart.
+	Start string `json:"start,omitempty"`
+}
+
+// Check tells what of it makes no sense.
+func (s Setting) Check() error {
+	const maxName, maxUser, maxPassword = 255, 96, 256
+	if _, err := wire.ParseTLSMode(cmp.Or(s.TLS, "preferred")); err != nil {
+		return err
+	}
+	for what, n := range map[string][2]int{"host": {len(s.Host), maxName}, "user": {len(s.User), maxUser}, "password": {len(s.Password), maxPassword},
+		"name of a file": {max(len(s.CA), len(s.Cert), len(s.Key)), 1024}} {
+		if n[0] > n[1] {
+			return fmt.Errorf("the %s has %d bytes; %d are possible", what, n[0], n[1])
+		}
+	}
+	if s.Heartbeat != 0 && (s.Heartbeat < time.Millisecond || s.Heartbeat > time.Hour) {
+		return fmt.Errorf("a heartbeat period of %s: it is from 1ms to 1h", s.Heartbeat)
+	}
+	return nil
+}
+
+// Decode reads a value of the settings; none is the zero Setting.
+func Decode(b json.RawMessage) (Setting, error) {
+	var s Setting
+	if len(b) == 0 {
+		return s, nil
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&s); err != nil {
+		return s, fmt.Errorf("the source in the settings of the cluster: %w", err)
+	}
+	return s, s.Check()
+}
+
+// Encode returns the value for the settings; nothing to say is nil.
+func (s Setting) Encode() json.RawMessage {
+	if s == (Setting{}) {
+		return nil
+	}
+	b, _ := json.Marshal(s) // cannot fail
+	return b
+}
+
+// Store is the setting of the cluster as this node has it. It is safe for concurrent use.
+type Store struct{ settings stream.Keeper }
+
+// NewStore returns one.
+func NewStore(settings stream.Keeper) *Store { return &Store{settings} }
+
+// Setting returns what holds at present, with the revision of the settings.
+func (s *Store) Setting() (Setting, uint64, error) {
+	now := s.settings.Settings()
+	out, err := Decode(now.Values[Key])
+	return out, now.Revision, err
+}
+
+// Await waits until the settings of the cluster have another revision.
+func (s *Store) Await(ctx context.Context, after uint64) error {
+	_, err := s.settings.AwaitSettings(ctx, after)
+	return err
+}
+
+// Change changes the setting: once more, if somebody else does so at the same time. An error
+// of decide is returned as it is.
+func (s *Store) Change(ctx context.Context, decide func(Setting) (Setting, error)) error {
+	return stream.Decide(ctx, s.settings, func(now stream.Settings) (map[string]json.RawMessage, error) {
+		old, err := Decode(now.Values[Key])
+		if err != nil {
+			return nil, err
+		}
+		next, err := decide(old)
+		if err != nil || next == old {
+			return nil, err
+		}
+		return map[string]json.RawMessage{Key: next.Encode()}, next.Check()
+	})
+}

@@ -1,0 +1,131 @@
+package server
+
+import (
+	"strings"
+	"testing"
+
+	"kingbus/internal/follow"
+	"kingbus/internal/wire"
+)
+
+// newFollowRig has an administrator, and a source that can be chosen. host is that of the
+// node's own settings, "" if it has none.
+func newFollowRig(t *testing.T, host string) (*rig, *follow.Store) {
+	t.Helper()
+	var store *follow.Store
+	r := newUsersRigWith(t, func(c *Config) {
+		store = follow.NewStore(c.Stream.(binlogStream).Stream)
+		c.Follow = store
+		c.Replication = func() *Replication {
+			s, _, err := store.Setting()
+			if err != nil || s.Host == "" && host == "" {
+				return nil
+			}
+			return &Replication{Host: host}
+		}
+	})
+	return r, store
+}
+
+// TestChangeSourceSame: the statements end on kingbus as on a real 9.7.
+func TestChangeSourceSame(t *testing.T) {
+	rec := newRecording(t)
+	r, _ := newFollowRig(t, "")
+	exec(t, rec.inst, "CREATE USER root@'%' IDENTIFIED BY '"+strings.ReplaceAll(testPassword, "'", "''")+"'; GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION")
+	a, b := dial(t, rec.inst.Addr(), "root", testPassword, wire.TLSRequired), dial(t, r.addr, "root", testPassword, wire.TLSRequired)
+	defer a.Close()
+	defer b.Close()
+	for _, s := range []string{
+		"START REPLICA", "STOP REPLICA", "START REPLICA FOR CHANNEL 'c'", "STOP REPLICA FOR CHANNEL 'c'", "RESET REPLICA ALL FOR CHANNEL 'c'",
+		"CHANGE REPLICATION SOURCE TO", "CHANGE REPLICATION SOURCE TO SOURCE_HOST", "START REPLICA IO_THREAD,",
+		"CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT=1, SOURCE_USER='u', SOURCE_PASSWORD='p', SOURCE_SSL=1, SOURCE_AUTO_POSITION=1",
+		"START REPLICA", "START REPLICA", "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.2'", "RESET REPLICA ALL",
+		"STOP REPLICA", "STOP REPLICA", "RESET REPLICA ALL", "START REPLICA",
+	} {
+		_, want := answerText(t, a, s)
+		_, got := answerText(t, b, s)
+		if got != want {
+			t.Errorf("%s:\n kingbus %s\n 9.7     %s", s, got, want)
+		}
+	}
+}
+
+// TestChangeSource is what the options do.
+func TestChangeSource(t *testing.T) {
+	r, store := newFollowRig(t, "own")
+	root := dial(t, r.addr, "root", testPassword, wire.TLSRequired)
+	defer root.Close()
+	setting := func() follow.Setting {
+		s, _, err := store.Setting()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	for _, tc := range []struct {
+		sql, refused string
+		want         follow.Setting
+	}{
+		{"CHANGE REPLICATION SOURCE TO SOURCE_HOST='h'", "3021", follow.Setting{}}, // that of the node runs
+		{"STOP REPLICA SQL_THREAD", "", follow.Setting{}},
+		{"STOP SLAVE IO_THREAD", "", follow.Setting{Stopped: true}},
+		{"CHANGE MASTER TO MASTER_HOST='h', MASTER_PORT=3307, MASTER_USER='u', MASTER_PASSWORD='secret', MASTER_HEARTBEAT_PERIOD=0.5, MASTER_AUTO_POSITION=1", "",
+			follow.Setting{Stopped: true, Host: "h", Port: 3307, User: "u", Password: "secret", Heartbeat: 500e6}},
+		{"CHANGE REPLICATION SOURCE TO SOURCE_SSL=1", "", follow.Setting{Stopped: true, Host: "h", Port: 3307, User: "u", Password: "secret", Heartbeat: 500e6, TLS: "required"}},
+		{"CHANGE REPLICATION SOURCE TO SOURCE_SSL_CA='/ca.pem', GET_SOURCE_PUBLIC_KEY=0", "", follow.Setting{Stopped: true, Host: "h", Port: 3307, User: "u", Password: "secret", Heartbeat: 500e6, TLS: "verify-ca", CA: "/ca.pem", NoPublicKey: true}},
+		{"CHANGE REPLICATION SOURCE TO SOURCE_SSL_VERIFY_SERVER_CERT=1, SOURCE_HEARTBEAT_PERIOD=2", "", follow.Setting{Stopped: true, Host: "h", Port: 3307, User: "u", Password: "secret", Heartbeat: 2e9, TLS: "verify-identity", CA: "/ca.pem", NoPublicKey: true}},
+		{"CHANGE REPLICATION SOURCE TO SOURCE_SSL=0, GET_SOURCE_PUBLIC_KEY=1", "", follow.Setting{Stopped: true, Host: "h", Port: 3307, User: "u", Password: "secret", Heartbeat: 2e9, TLS: "disabled", CA: "/ca.pem", PublicKey: true}},
+		{"CHANGE REPLICATION SOURCE TO SOURCE_HOST='x', SOURCE_PORT=0", "1210", setting()}, // all or none
+		{"CHANGE REPLICATION SOURCE TO SOURCE_PORT=65536", "1210", follow.Setting{}},
+		{"CHANGE REPLICATION SOURCE TO SOURCE_HOST=''", "1210", follow.Setting{}},
+		{"CHANGE REPLICATION SOURCE TO SOURCE_HOST='" + strings.Repeat("h", 300) + "'", "1210", follow.Setting{}},
+		{"CHANGE REPLICATION SOURCE TO SOURCE_HEARTBEAT_PERIOD=0", "1624", follow.Setting{}},
+		{"CHANGE REPLICATION SOURCE TO SOURCE_DELAY=0, IGNORE_SERVER_IDS=(), PRIVILEGE_CHECKS_USER=NULL", "", follow.Setting{}},
+		{"CHANGE REPLICATION SOURCE TO SOURCE_DELAY=60", "delay the replicas", follow.Setting{}},
+		{"CHANGE REPLICATION SOURCE TO IGNORE_SERVER_IDS=(1,2)", "ignore them on the replicas", follow.Setting{}},
+		{"CHANGE REPLICATION SOURCE TO SOURCE_RETRY_COUNT=3", "for ever", follow.Setting{}},
+		{"CHANGE REPLICATION SOURCE TO SOURCE_LOG_FILE='b.1', SOURCE_LOG_POS=4", "position 4", follow.Setting{}},
+		{"CHANGE REPLICATION SOURCE TO NO_SUCH=3", "1064", follow.Setting{}},
+		{"CHANGE MASTER TO MASTER_USE_GTID=slave_pos", "MariaDB", follow.Setting{}},
+		{"RESET REPLICA", "RESET REPLICA ALL", follow.Setting{}},
+		{"START REPLICA UNTIL SOURCE_LOG_FILE='x', SOURCE_LOG_POS=4", "UNTIL", follow.Setting{}},
+	} {
+		before := setting()
+		_, got := answerText(t, root, tc.sql)
+		if (got == "") != (tc.refused == "") || !strings.Contains(got, tc.refused) {
+			t.Errorf("%s: %s, want %q", tc.sql, got, tc.refused)
+		}
+		if strings.Contains(got, "secret") {
+			t.Errorf("%s: the password is in %s", tc.sql, got)
+		}
+		want := tc.want
+		if tc.refused != "" || want == (follow.Setting{}) {
+			want = before
+		}
+		if now := setting(); now != want {
+			t.Errorf("%s: %+v, want %+v", tc.sql, now, want)
+		}
+	}
+	if _, got := answerText(t, root, "START REPLICA"); got != "" || setting().Stopped {
+		t.Errorf("START REPLICA: %s, %+v", got, setting())
+	}
+	for _, s := range []string{"STOP REPLICA", "RESET REPLICA ALL"} {
+		if _, got := answerText(t, root, s); got != "" {
+			t.Errorf("%s: %s", s, got)
+		}
+	}
+	if s := setting(); s != (follow.Setting{Stopped: true}) {
+		t.Errorf("after RESET REPLICA ALL: %+v", s)
+	}
+	// Without the privilege.
+	if _, got := answerText(t, root, "CREATE USER u IDENTIFIED BY 'u'"); got != "" {
+		t.Fatal(got)
+	}
+	u := dial(t, r.addr, "u", "u", wire.TLSRequired)
+	defer u.Close()
+	for _, s := range []string{"STOP REPLICA", "START REPLICA", "RESET REPLICA ALL", "CHANGE REPLICATION SOURCE TO SOURCE_HOST='evil'"} {
+		if _, got := answerText(t, u, s); !strings.Contains(got, "1227") {
+			t.Errorf("%s without the privilege: %s", s, got)
+		}
+	}
+}
