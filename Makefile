@@ -20,6 +20,10 @@ help: ## this list
 build: ## bin/kingbus
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/kingbus ./cmd/kingbus
 
+.PHONY: docs
+docs: ## docs/configuration.md, as the program describes its settings
+	$(GO) run ./cmd/kingbus config docs > docs/configuration.md
+
 .PHONY: test
 test: ## all tests with the race detector, those with real MySQL servers included (fetched once, see CONTRIBUTING.md)
 	$(GO) test -race -count=1 -timeout $(TIMEOUT) ./...

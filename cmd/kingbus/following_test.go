@@ -72,7 +72,9 @@ func TestFollowByStatement(t *testing.T) {
 	if n1.settled(2).Cluster.Leader == "n2" {
 		leader, other = n2, n1
 	}
-	leader.awaitStatus("the refused login", func(st admin.Status) bool { return strings.Contains(st.Source.NextStep, "grant") || st.Source.Error != "" })
+	leader.awaitStatus("the refused login", func(st admin.Status) bool {
+		return strings.Contains(st.Source.NextStep, "grant") || st.Source.Error != ""
+	})
 	say(other, "STOP REPLICA")
 	say(other, "CHANGE REPLICATION SOURCE TO SOURCE_PASSWORD='"+secret+"'")
 	say(other, "START REPLICA")

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"kingbus/internal/config"
+)
+
+func configCommand(p process) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "Describe all settings, or check a file with them",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return withCode(exitUsage, fmt.Errorf("unknown command %q for %q; see `%[2]s --help`", args[0], cmd.CommandPath()))
+			}
+			return cmd.Help()
+		},
+	}
+	cmd.AddCommand(
+		&cobra.Command{
+			Use: "docs", Short: "Print docs/configuration.md: every setting, with its default", Args: cobra.NoArgs,
+			RunE: func(*cobra.Command, []string) error { return withCode(exitFailed, writeConfigDocs(p.stdout)) },
+		},
+		&cobra.Command{
+			Use: "check FILE", Short: "Say what kingbus serve --config FILE would say of its settings, and do nothing", Args: cobra.ExactArgs(1),
+			Long: `Say what kingbus serve --config FILE would say of its settings, with the environment
+as it is here, and do nothing. Passwords and certificates are read, too.`,
+			RunE: func(_ *cobra.Command, args []string) error { return checkConfig(p, args[0]) },
+		},
+	)
+	return cmd
+}
+
+// checkConfig finds out what a start would find out before it touches anything.
+func checkConfig(p process, file string) error {
+	cfg, err := config.Load(config.Input{Environ: p.environ, File: file})
+	if err != nil {
+		return withCode(exitUsage, err)
+	}
+	warnings, err := cfg.CheckServe()
+	if err != nil {
+		return withCode(exitUsage, err)
+	}
+	if _, err := newNode(cfg, slog.New(slog.DiscardHandler)); err != nil {
+		return withCode(exitUsage, err)
+	}
+	for _, w := range warnings {
+		fmt.Fprintln(p.stderr, "warning:", w)
+	}
+	_, err = fmt.Fprintf(p.stdout, "%s is fine\n", file)
+	return withCode(exitFailed, err)
+}
+
+// writeConfigDocs writes docs/configuration.md.
+func writeConfigDocs(out io.Writer) error {
+	var b strings.Builder
+	b.WriteString(`# Settings
+
+Made by ` + "`kingbus config docs`" + `. Each setting of a node is a flag of ` + "`kingbus serve`" + `, an environment variable, and a key of the YAML file that ` + "`--config`" + ` or KINGBUS_CONFIG names; a flag wins over the
+environment, that over the file. ` + "`kingbus config check FILE`" + ` says what is wrong with a file. What holds for the whole cluster, accounts and the source, is changed on-line: see the README.
+
+| setting | variable | default | what |
+| --- | --- | --- | --- |
+`)
+	cell := strings.NewReplacer("|", `\|`, "\n", " ", "<", "&lt;")
+	for _, s := range config.Settings() {
+		name := "`--" + s.Key + "`"
+		if s.Value != "" {
+			name = "`--" + s.Key + " " + s.Value + "`"
+		}
+		if s.Secret {
+			name = s.Key + ", not as a flag, nor in the file"
+		}
+		def := s.Default
+		if def != "" {
+			def = "`" + def + "`"
+		}
+		fmt.Fprintf(&b, "| %s | `%s` | %s | %s |\n", cell.Replace(name), s.Env(), cell.Replace(def), cell.Replace(s.Help))
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
