@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -272,7 +273,14 @@ func (n *node) startServer(context.Context) error {
 	}
 	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{material.Server}}
 	if n.cfg.TLS.Cert != "" {
-		if tlsConfig, err = wire.LoadServerTLS(n.cfg.TLS); err != nil {
+		told := func(leaf *x509.Certificate, err error) {
+			if err != nil {
+				n.log.Error("the new certificate for replicas cannot be used; they are shown the old one", "error", err)
+				return
+			}
+			n.log.Info("replicas are shown a new certificate", "not_after", leaf.NotAfter)
+		}
+		if tlsConfig, err = wire.ReloadServerTLS(n.cfg.TLS, told); err != nil {
 			return fmt.Errorf("TLS towards replicas: %w", err)
 		}
 	}

@@ -122,6 +122,7 @@ type Server struct {
 	cfg      Config
 	log      *slog.Logger
 	acceptor *wire.Acceptor
+	door     *door
 	started  time.Time
 
 	ctx    context.Context // done when the server closes
@@ -177,12 +178,13 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: cfg.Log, started: cfg.Now()}
+	s := &Server{cfg: cfg, log: cfg.Log, started: cfg.Now(), door: newDoor(cfg.MaxConnections, cfg.Now)}
 	s.mu.listeners = map[net.Listener]struct{}{}
 	s.mu.sessions = map[uint32]*session{}
 	s.acceptor, err = wire.NewAcceptor(wire.AcceptorConfig{
 		Version: firstVersion, VersionNow: s.greeting, Accounts: cfg.Accounts, TLS: cfg.TLS, RSAKey: cfg.RSAKey,
 		RequireTLS: cfg.RequireTLS, AllowNative: cfg.AllowNative, HandshakeTimeout: cfg.HandshakeTimeout,
+		Failed:     func(nc net.Conn) time.Duration { return s.door.failed(doorKey(nc.RemoteAddr())) },
 		ReadBuffer: commandBuffer, WriteBuffer: idleBuffer,
 	})
 	if err != nil {
@@ -317,9 +319,16 @@ func (s *Server) admit(ctx context.Context, nc net.Conn, mine *sync.WaitGroup) {
 
 // handle takes one connection from login to its end.
 func (s *Server) handle(ctx context.Context, nc net.Conn) {
+	key := doorKey(nc.RemoteAddr())
+	if !s.door.enter(key) {
+		s.count.refused.Add(1)
+		wire.Reject(nc, wire.Errorf(wire.ErConCount, "Too many connections from this address that have not logged in"))
+		return
+	}
 	pc := newPatientConn(nc, s.cfg.WriteTimeout)
 	defer pc.Close()
 	ws, err := s.acceptor.Accept(ctx, pc)
+	s.door.leave(key)
 	if err != nil {
 		if ctx.Err() == nil {
 			s.count.failedLogins.Add(1)

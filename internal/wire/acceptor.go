@@ -52,8 +52,11 @@ type AcceptorConfig struct {
 	// HandshakeTimeout bounds the time from accept to the end of the login; 10 s
 	// if zero (MySQL's connect_timeout).
 	HandshakeTimeout time.Duration
-	ReadBuffer       int // bytes, see NewConn
-	WriteBuffer      int // bytes
+	// Failed, if set, is told of each login that is refused for its name or password, and
+	// returns how long the answer has to wait.
+	Failed      func(nc net.Conn) time.Duration
+	ReadBuffer  int // bytes, see NewConn
+	WriteBuffer int // bytes
 }
 
 // Acceptor opens sessions. It is safe for concurrent use; it starts no
@@ -190,6 +193,12 @@ func (a *Acceptor) login(ctx context.Context, c *Conn, id uint32) (*Session, err
 	}
 	err := a.handshake(ctx, s)
 	var refusal *Error
+	if a.cfg.Failed != nil && IsCode(err, ErAccessDenied) {
+		select {
+		case <-time.After(a.cfg.Failed(c.raw)):
+		case <-ctx.Done():
+		}
+	}
 	if errors.As(err, &refusal) {
 		if s.WriteError(refusal) == nil {
 			_ = c.Flush()

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"os"
 	"path/filepath"
 	"testing"
@@ -88,4 +89,66 @@ func TestTLSFilesRefused(t *testing.T) {
 	if _, err := LoadServerTLS(TLSFiles{CA: ca}); err == nil {
 		t.Error("server without a certificate: taken")
 	}
+}
+
+// TestReloadTLS: a certificate that is replaced is shown from the next handshake on, and one
+// that cannot be used changes nothing.
+func TestReloadTLS(t *testing.T) {
+	dir := t.TempDir()
+	files := TLSFiles{Cert: filepath.Join(dir, "cert"), Key: filepath.Join(dir, "key")}
+	install := func() *keys.Material {
+		t.Helper()
+		made := filepath.Join(t.TempDir(), "keys")
+		m, err := keys.Ensure(made, nil, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for from, to := range map[string]string{keys.CertFile: files.Cert, keys.KeyFile: files.Key} {
+			if err := os.Rename(filepath.Join(made, from), to); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return m
+	}
+	m := install()
+	type news struct {
+		leaf *x509.Certificate
+		err  error
+	}
+	told := make(chan news, 8)
+	server, err := ReloadServerTLS(files, func(leaf *x509.Certificate, err error) { told <- news{leaf, err} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := startServer(t, AcceptorConfig{TLS: server, RSAKey: m.Password, Accounts: accounts{"u": {Verifier: verifier(t, secret, VerifierForms{})}}})
+	shown := func(want *keys.Material) {
+		t.Helper()
+		cfg := clientConfig(srv.addr, "u")
+		cfg.TLSMode = TLSRequired
+		c, err := Dial(testContext(t), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		<-srv.sessions
+		if !c.Conn().TLSState().PeerCertificates[0].Equal(want.Server.Leaf) {
+			t.Error("it is another certificate")
+		}
+	}
+	shown(m)
+	next := install()
+	shown(next)
+	if n := <-told; n.err != nil || !n.leaf.Equal(next.Server.Leaf) {
+		t.Errorf("told %+v", n)
+	}
+	if err := os.WriteFile(files.Key, []byte("rubbish"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	shown(next)
+	shown(next)
+	if n := <-told; n.err == nil || len(told) > 0 {
+		t.Errorf("told %+v, and %d more", n, len(told))
+	}
+	shown2 := install()
+	shown(shown2)
 }
