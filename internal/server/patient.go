@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -22,6 +23,14 @@ type patientConn struct {
 
 func newPatientConn(nc net.Conn, patience time.Duration) *patientConn {
 	return &patientConn{Conn: nc, patience: patience}
+}
+
+// SyscallConn implements syscall.Conn, for wire.Conn.Ready.
+func (c *patientConn) SyscallConn() (syscall.RawConn, error) {
+	if sc, ok := c.Conn.(syscall.Conn); ok {
+		return sc.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
 }
 
 // Write implements net.Conn.

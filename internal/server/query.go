@@ -13,6 +13,7 @@ import (
 // query answers COM_QUERY. Whatever the statement, the session lives on.
 func (c *session) query(ctx context.Context, text string) error {
 	c.server.count.queries.Add(1)
+	c.ctx = ctx
 	st, err := sql.Parse(text)
 	switch st := st.(type) { // no passwords
 	case *sql.Users:

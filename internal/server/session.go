@@ -28,6 +28,7 @@ type session struct {
 	sql    *sql.Session
 	db     string
 	since  time.Time
+	ctx    context.Context // of the statement that runs
 
 	mu struct {
 		sync.Mutex
@@ -39,6 +40,7 @@ type session struct {
 		dump     *dumpRequest            // not nil while it dumps
 		uuid     string                  // of the replica, set with dump
 		stop     context.CancelCauseFunc // ends the dump
+		waiting  context.CancelCauseFunc // ends a statement that waits for something
 		sent     progress
 		dumpFrom time.Time
 		period   time.Duration // of heartbeats
@@ -125,9 +127,14 @@ func (c *session) kill(query bool) {
 	case c.mu.stop != nil:
 		c.mu.stop(errKilled)
 		_ = c.ws.Close()
-	case !query:
-		c.mu.closing = true
-		_ = c.ws.Close()
+	default:
+		if c.mu.waiting != nil {
+			c.mu.waiting(errQueryInterrupted)
+		}
+		if !query {
+			c.mu.closing = true
+			_ = c.ws.Close()
+		}
 	}
 }
 
@@ -286,6 +293,53 @@ func (c *session) UUID() string {
 	_, _ = rand.Read(u[:])                      // never fails
 	u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80 // version 4
 	return u.String()
+}
+
+var errQueryInterrupted = wire.Errorf(wire.ErQueryInterrupted, "Query execution was interrupted")
+
+// patience is how often a statement that waits looks whether its client is still there.
+const patience = time.Second
+
+func (c *session) WaitExecuted(set gtid.Set, timeout time.Duration) (bool, error) {
+	ctx, cancel := context.WithCancelCause(c.ctx)
+	defer cancel(nil)
+	c.mu.Lock()
+	c.mu.waiting = cancel
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		c.mu.waiting = nil
+		c.mu.Unlock()
+	}()
+	var late <-chan time.Time
+	if timeout > 0 {
+		t := time.NewTimer(timeout)
+		defer t.Stop()
+		late = t.C
+	}
+	look := time.NewTicker(patience)
+	defer look.Stop()
+	s := c.server.cfg.Stream
+	for {
+		changed := s.Changed()
+		if s.Status().Executed.ContainsSet(set) {
+			return true, nil
+		}
+		select {
+		case <-changed:
+		case <-late:
+			return false, nil
+		case <-ctx.Done():
+			if err := context.Cause(ctx); err == errQueryInterrupted {
+				return false, err
+			}
+			return false, wire.Errorf(wire.ErServerShutdown, "Server shutdown in progress")
+		case <-look.C:
+			if c.ws.Ready() { // clients say nothing until they have the answer: it is gone
+				return false, errQueryInterrupted
+			}
+		}
+	}
 }
 
 // eitherVariable is a user variable that has an old name too; MySQL looks at the

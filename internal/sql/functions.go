@@ -84,6 +84,8 @@ func builtin(name string) (function, bool) {
 		return strict(1, 1, func(args []string) (Value, error) { return Int(int64(len(args[0]))), nil })
 	case "GTID_SUBSET":
 		return gtidFunction(func(a, b gtid.Set) Value { return Bool(b.ContainsSet(a)) })
+	case "WAIT_FOR_EXECUTED_GTID_SET":
+		return function{1, 2, waitExecuted}, true
 	case "GTID_SUBTRACT":
 		return gtidFunction(func(a, b gtid.Set) Value { return String(a.Subtract(b).String()) })
 	}
@@ -178,12 +180,49 @@ func gtidFunction(f func(a, b gtid.Set) Value) (function, bool) {
 		var sets [2]gtid.Set
 		for i, text := range args {
 			var err error
-			if sets[i], err = gtid.ParseSet(text); errors.Is(err, gtid.ErrMalformed) {
-				return Null, Errorf(1772, "HY000", "Malformed GTID set specification '%s'.", clip(text, 256))
-			} else if err != nil {
-				return Null, Errorf(1105, "HY000", "%v", err)
+			if sets[i], err = gtidSet(text); err != nil {
+				return Null, err
 			}
 		}
 		return f(sets[0], sets[1]), nil
 	})
+}
+
+func gtidSet(text string) (gtid.Set, error) {
+	set, err := gtid.ParseSet(text)
+	switch {
+	case errors.Is(err, gtid.ErrMalformed):
+		return set, Errorf(1772, "HY000", "Malformed GTID set specification '%s'.", clip(text, 256))
+	case err != nil:
+		return set, Errorf(1105, "HY000", "%v", err)
+	}
+	return set, nil
+}
+
+// waitExecuted is WAIT_FOR_EXECUTED_GTID_SET(set [, seconds]): 0 is done, 1 too late.
+func waitExecuted(ev *evaluation, args []Expr) (Value, error) {
+	v, err := ev.list(args)
+	if err != nil {
+		return Null, err
+	}
+	if v[0].IsNull() {
+		return Null, Errorf(1772, "HY000", "Malformed GTID set specification 'NULL'.")
+	}
+	set, err := gtidSet(v[0].Text())
+	if err != nil {
+		return Null, err
+	}
+	var timeout time.Duration
+	if len(v) > 1 {
+		const most = 365 * 24 * 60 * 60 // seconds
+		seconds := v[1].Float64()
+		if v[1].IsNull() || seconds < 0 {
+			return Null, Errorf(1210, "HY000", "Incorrect arguments to WAIT_FOR_EXECUTED_GTID_SET.")
+		}
+		if timeout = time.Duration(min(seconds, most) * float64(time.Second)); seconds > 0 {
+			timeout = max(timeout, 1)
+		}
+	}
+	done, err := ev.s.env.WaitExecuted(set, timeout)
+	return Bool(!done), err
 }

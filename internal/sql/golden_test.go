@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"kingbus/internal/gtid"
 	"os"
 	"strings"
 	"testing"
@@ -173,6 +174,10 @@ func (testEnv) ConnectionID() uint32 { return 14 }
 func (testEnv) User() string         { return "root@localhost" }
 func (testEnv) CurrentUser() string  { return "root@localhost" }
 func (testEnv) Database() string     { return "" }
+
+func (testEnv) WaitExecuted(set gtid.Set, timeout time.Duration) (bool, error) {
+	return set.IsEmpty(), nil
+}
 
 func testVariables(t testing.TB) *Variables {
 	t.Helper()

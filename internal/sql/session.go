@@ -4,6 +4,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"kingbus/internal/gtid"
 )
 
 // Env is what a session knows of the world around it. Its methods are called from the goroutine that runs the session.
@@ -14,6 +16,9 @@ type Env interface {
 	User() string         // user@host as the client named itself
 	CurrentUser() string  // user@host of the account
 	Database() string     // the default database, "" if none
+	// WaitExecuted waits until all of a set is there, for a time, or for ever if that is 0;
+	// false is too late.
+	WaitExecuted(set gtid.Set, timeout time.Duration) (bool, error)
 }
 
 // Session evaluates the statements of one connection: it holds its user variables and its values of system variables.
