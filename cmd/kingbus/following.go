@@ -100,9 +100,7 @@ func (n *node) sourceOf(s follow.Setting) config.Source {
 	src.TLSFiles.CA = cmp.Or(s.CA, src.TLSFiles.CA)
 	src.TLSFiles.Cert, src.TLSFiles.Key = cmp.Or(s.Cert, src.TLSFiles.Cert), cmp.Or(s.Key, src.TLSFiles.Key)
 	src.Start = cmp.Or(s.Start, src.Start)
-	if s.TLS != "" {
-		src.TLS, _ = wire.ParseTLSMode(s.TLS) // Check has looked at it
-	}
+	src.TLS = s.TLSMode(src.TLS)
 	return src
 }
 

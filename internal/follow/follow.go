@@ -5,7 +5,6 @@ package follow
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -30,11 +29,13 @@ type Setting struct {
 	// Password is kept as it is: it is needed to log in. MySQL does the same.
 	Password  string        `json:"password,omitempty"`
 	Heartbeat time.Duration `json:"heartbeat,omitempty"`
-	// TLS is a mode, as in wire.ParseTLSMode; CA, Cert and Key are files on each node.
-	TLS  string `json:"tls,omitempty"`
-	CA   string `json:"ca,omitempty"`
-	Cert string `json:"cert,omitempty"`
-	Key  string `json:"key,omitempty"`
+	// SSL and Verify are SOURCE_SSL and SOURCE_SSL_VERIFY_SERVER_CERT, "0" or "1", if they were
+	// said: see TLSMode. CA, Cert and Key are files on each node.
+	SSL    string `json:"ssl,omitempty"`
+	Verify string `json:"verify,omitempty"`
+	CA     string `json:"ca,omitempty"`
+	Cert   string `json:"cert,omitempty"`
+	Key    string `json:"key,omitempty"`
 	// PublicKey: take the source's RSA key from itself, where there is no TLS; NoPublicKey:
 	// do not. Neither: where that is not to be feared.
 	PublicKey   bool `json:"public_key,omitempty"`
@@ -46,8 +47,10 @@ type Setting struct {
 // Check tells what of it makes no sense.
 func (s Setting) Check() error {
 	const maxName, maxUser, maxPassword = 255, 96, 256
-	if _, err := wire.ParseTLSMode(cmp.Or(s.TLS, "preferred")); err != nil {
-		return err
+	for _, flag := range []string{s.SSL, s.Verify} {
+		if flag != "" && flag != "0" && flag != "1" {
+			return fmt.Errorf("%.16q is neither 0 nor 1", flag)
+		}
 	}
 	for what, n := range map[string][2]int{"host": {len(s.Host), maxName}, "user": {len(s.User), maxUser}, "password": {len(s.Password), maxPassword},
 		"name of a file": {max(len(s.CA), len(s.Cert), len(s.Key)), 1024}} {
@@ -59,6 +62,33 @@ func (s Setting) Check() error {
 		return fmt.Errorf("a heartbeat period of %s: it is from 1ms to 1h", s.Heartbeat)
 	}
 	return nil
+}
+
+// TLSMode is that towards the source, on a node with a mode in its own settings. That is only
+// lowered by what says so: SSL = 0, or Verify = 0.
+func (s Setting) TLSMode(node wire.TLSMode) wire.TLSMode {
+	mode := node
+	switch s.SSL {
+	case "0":
+		return wire.TLSDisabled
+	case "1":
+		if mode < wire.TLSRequired { // disabled comes after preferred
+			mode = wire.TLSRequired
+		}
+	}
+	if mode < wire.TLSRequired {
+		return mode
+	}
+	if s.CA != "" {
+		mode = max(mode, wire.TLSVerifyCA)
+	}
+	switch {
+	case s.Verify == "1":
+		mode = wire.TLSVerifyIdentity
+	case s.Verify == "0" && mode == wire.TLSVerifyIdentity:
+		mode = wire.TLSVerifyCA
+	}
+	return mode
 }
 
 // Decode reads a value of the settings; none is the zero Setting.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"kingbus/internal/stream"
+	"kingbus/internal/wire"
 )
 
 // keeper is the settings of the cluster, in memory.
@@ -32,7 +33,7 @@ func TestStore(t *testing.T) {
 	if now, at, err := s.Setting(); now != (Setting{}) || at != 0 || err != nil {
 		t.Errorf("%+v at %d, %v", now, at, err)
 	}
-	want := Setting{Host: "h", Port: 3307, User: "u", Password: "p", Heartbeat: time.Second, TLS: "verify-ca", CA: "/ca", PublicKey: true, Start: "b.1"}
+	want := Setting{Host: "h", Port: 3307, User: "u", Password: "p", Heartbeat: time.Second, SSL: "1", Verify: "0", CA: "/ca", PublicKey: true, Start: "b.1"}
 	if err := s.Change(t.Context(), func(Setting) (Setting, error) { return want, nil }); err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +48,7 @@ func TestStore(t *testing.T) {
 	if err := s.Change(t.Context(), func(s Setting) (Setting, error) { return Setting{Host: "x"}, no }); err != no || k.now.Revision != 1 {
 		t.Errorf("revision %d, %v", k.now.Revision, err)
 	}
-	for _, bad := range []Setting{{TLS: "maybe"}, {Host: strings.Repeat("h", 256)}, {Heartbeat: time.Microsecond}, {Heartbeat: 2 * time.Hour}, {Password: strings.Repeat("p", 257)}, {CA: strings.Repeat("/", 2000)}} {
+	for _, bad := range []Setting{{SSL: "maybe"}, {Verify: "2"}, {Host: strings.Repeat("h", 256)}, {Heartbeat: time.Microsecond}, {Heartbeat: 2 * time.Hour}, {Password: strings.Repeat("p", 257)}, {CA: strings.Repeat("/", 2000)}} {
 		if err := s.Change(t.Context(), func(Setting) (Setting, error) { return bad, nil }); err == nil || k.now.Revision != 1 {
 			t.Errorf("%+v was taken", bad)
 		}
@@ -62,8 +63,32 @@ func TestStore(t *testing.T) {
 	}
 }
 
+// TestTLSMode: what an administrator says lowers the mode of a node only where it says so.
+func TestTLSMode(t *testing.T) {
+	const preferred, disabled, required, ca, identity = wire.TLSPreferred, wire.TLSDisabled, wire.TLSRequired, wire.TLSVerifyCA, wire.TLSVerifyIdentity
+	for _, tc := range []struct {
+		s    Setting
+		want [5]wire.TLSMode // on nodes with each of the modes
+	}{
+		{Setting{}, [5]wire.TLSMode{preferred, disabled, required, ca, identity}},
+		{Setting{Host: "h", CA: "f", Verify: "1"}, [5]wire.TLSMode{preferred, disabled, identity, identity, identity}},
+		{Setting{CA: "f"}, [5]wire.TLSMode{preferred, disabled, ca, ca, identity}},
+		{Setting{SSL: "1"}, [5]wire.TLSMode{required, required, required, ca, identity}},
+		{Setting{SSL: "1", CA: "f"}, [5]wire.TLSMode{ca, ca, ca, ca, identity}},
+		{Setting{SSL: "1", Verify: "1"}, [5]wire.TLSMode{identity, identity, identity, identity, identity}},
+		{Setting{SSL: "1", Verify: "0"}, [5]wire.TLSMode{required, required, required, ca, ca}},
+		{Setting{SSL: "0", Verify: "1", CA: "f"}, [5]wire.TLSMode{disabled, disabled, disabled, disabled, disabled}},
+	} {
+		for i, node := range []wire.TLSMode{preferred, disabled, required, ca, identity} {
+			if got := tc.s.TLSMode(node); got != tc.want[i] {
+				t.Errorf("%+v on a node with %s: %s, want %s", tc.s, node, got, tc.want[i])
+			}
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) {
-	f.Add([]byte(`{"stopped":true,"host":"h","port":3306,"heartbeat":1000000000,"tls":"required"}`))
+	f.Add([]byte(`{"stopped":true,"host":"h","port":3306,"heartbeat":1000000000,"ssl":"1"}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := Decode(b)
 		if err != nil {

@@ -120,9 +120,6 @@ func (c *session) changeSource(ctx context.Context, st *sql.ChangeSource) error 
 type sourceChange struct {
 	begun   bool // there are binlog files already
 	changes []func(*follow.Setting)
-
-	ssl, verify *bool
-	ca          bool
 }
 
 func (ch *sourceChange) do(f func(*follow.Setting)) { ch.changes = append(ch.changes, f) }
@@ -133,29 +130,6 @@ func (ch *sourceChange) on(s follow.Setting) follow.Setting {
 		f(&s)
 	}
 	s.Stopped = true // as with MySQL somebody has to say START REPLICA
-	if ch.ssl == nil && ch.verify == nil && !ch.ca {
-		return s
-	}
-	mode, _ := wire.ParseTLSMode(s.TLS) // Check has looked at it; "" is preferred
-	ssl, verify := mode >= wire.TLSRequired, mode == wire.TLSVerifyIdentity
-	if ch.ssl != nil {
-		ssl = *ch.ssl
-	}
-	if ch.verify != nil {
-		verify = *ch.verify
-	}
-	switch {
-	case !ssl && ch.ssl != nil:
-		mode = wire.TLSDisabled
-	case !ssl:
-	case verify:
-		mode = wire.TLSVerifyIdentity
-	case s.CA != "":
-		mode = wire.TLSVerifyCA
-	default:
-		mode = wire.TLSRequired
-	}
-	s.TLS = mode.String()
 	return s
 }
 
@@ -190,12 +164,11 @@ func (ch *sourceChange) take(o sql.SourceOption) error {
 	wrong := func() error {
 		return wire.Errorf(errWrongValueForOption, "Incorrect arguments to %s: '%s'", o.Name, clip(text, 64))
 	}
-	flag := func(to **bool) error {
+	flag := func(set func(s *follow.Setting)) error {
 		if text != "0" && text != "1" {
 			return wrong()
 		}
-		on := text == "1"
-		*to = &on
+		ch.do(set)
 		return nil
 	}
 	switch o.Name {
@@ -226,23 +199,17 @@ func (ch *sourceChange) take(o sql.SourceOption) error {
 		}
 		ch.do(func(s *follow.Setting) { s.Start = text })
 	case "SOURCE_SSL":
-		return flag(&ch.ssl)
+		return flag(func(s *follow.Setting) { s.SSL = text })
 	case "SOURCE_SSL_VERIFY_SERVER_CERT":
-		return flag(&ch.verify)
+		return flag(func(s *follow.Setting) { s.Verify = text })
 	case "SOURCE_SSL_CA":
-		ch.ca = true
 		ch.do(func(s *follow.Setting) { s.CA = text })
 	case "SOURCE_SSL_CERT":
 		ch.do(func(s *follow.Setting) { s.Cert = text })
 	case "SOURCE_SSL_KEY":
 		ch.do(func(s *follow.Setting) { s.Key = text })
 	case "GET_SOURCE_PUBLIC_KEY":
-		var on *bool
-		if err := flag(&on); err != nil {
-			return err
-		}
-		ch.do(func(s *follow.Setting) { s.PublicKey = *on })
-		ch.do(func(s *follow.Setting) { s.NoPublicKey = !*on })
+		return flag(func(s *follow.Setting) { s.PublicKey, s.NoPublicKey = text == "1", text == "0" })
 	default:
 		if why := refusedOptions[o.Name]; why != "" {
 			return wire.Errorf(wire.ErNotSupportedYet, "kingbus does not support %s: %s", o.Name, why)

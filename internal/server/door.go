@@ -33,6 +33,8 @@ const (
 	forgiven = 10 * time.Minute
 	// maxVisitors bounds the addresses that are remembered for their failures.
 	maxVisitors = 16 << 10
+	// fewWhoFail may log in at a time of an address with failures.
+	fewWhoFail = 8
 )
 
 func newDoor(maxConnections int, now func() time.Time) *door {
@@ -70,7 +72,11 @@ func (d *door) enter(key netip.Prefix) bool {
 		v = &visitor{}
 		d.visitor[key] = v
 	}
-	if v.waiting >= d.most {
+	most := d.most
+	if v.failures > freeFailures && d.now().Sub(v.last) <= forgiven {
+		most = min(most, fewWhoFail) // each holds its place while its answer waits
+	}
+	if v.waiting >= most {
 		return false
 	}
 	v.waiting++
@@ -98,10 +104,26 @@ func (d *door) failed(key netip.Prefix) time.Duration {
 	}
 	v.failures++
 	v.last = now
-	if v.failures <= freeFailures {
+	return delay(v.failures)
+}
+
+// suspect returns what failed would, and notes nothing.
+func (d *door) suspect(key netip.Prefix) time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	v := d.visitor[key]
+	if d.now().Sub(v.last) > forgiven {
 		return 0
 	}
-	return min(firstDelay<<min(v.failures-freeFailures-1, 10), maxDelay)
+	return delay(v.failures + 1)
+}
+
+// delay is that of the answer to the nth failure.
+func delay(n int) time.Duration {
+	if n <= freeFailures {
+		return 0
+	}
+	return min(firstDelay<<min(n-freeFailures-1, 10), maxDelay)
 }
 
 // forgetLocked makes room: those who are not here now are forgotten, first whose failures

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -110,4 +111,19 @@ func TestSilent(t *testing.T) {
 	}
 	c := r.dial()
 	_ = c.Close()
+
+	// Who gives up as soon as the server asks for the password itself knows as much, for a
+	// user that is there (whose digest is known) and for one that is not.
+	for _, user := range []string{testUser, "nobody"} {
+		fresh := newRig(t)
+		began := time.Now()
+		for range freeFailures + 2 {
+			if _, err := wire.Dial(t.Context(), wire.ClientConfig{Address: fresh.addr, User: user, Password: []byte("wrong"), TLSMode: wire.TLSDisabled}); !errors.Is(err, wire.ErrInsecurePassword) {
+				t.Error(err)
+			}
+		}
+		if took := time.Since(began); took < firstDelay+2*firstDelay {
+			t.Errorf("%d half guesses of %s took %v", freeFailures+2, user, took)
+		}
+	}
 }

@@ -185,6 +185,7 @@ func New(cfg Config) (*Server, error) {
 		Version: firstVersion, VersionNow: s.greeting, Accounts: cfg.Accounts, TLS: cfg.TLS, RSAKey: cfg.RSAKey,
 		RequireTLS: cfg.RequireTLS, AllowNative: cfg.AllowNative, HandshakeTimeout: cfg.HandshakeTimeout,
 		Failed:     func(nc net.Conn) time.Duration { return s.door.failed(doorKey(nc.RemoteAddr())) },
+		Suspect:    func(nc net.Conn) time.Duration { return s.door.suspect(doorKey(nc.RemoteAddr())) },
 		ReadBuffer: commandBuffer, WriteBuffer: idleBuffer,
 	})
 	if err != nil {

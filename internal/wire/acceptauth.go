@@ -1,11 +1,14 @@
 package wire
 
-import "fmt"
+import (
+	"context"
+	"fmt"
+)
 
 // authenticate checks the login against the account. Every refusal is the same
 // error 1045, and an unknown user goes through the steps of a known one. The greeting
 // named the plugin greeted.
-func (a *Acceptor) authenticate(s *Session, l *login, greeted string, nonce []byte) error {
+func (a *Acceptor) authenticate(ctx context.Context, s *Session, l *login, greeted string, nonce []byte) error {
 	acc, known := a.cfg.Accounts.Account(l.user, s.Host)
 	if !known {
 		acc = a.decoy(l.user)
@@ -34,6 +37,7 @@ func (a *Acceptor) authenticate(s *Session, l *login, greeted string, nonce []by
 
 	withPassword := len(answer) > 0 && !(len(answer) == 1 && answer[0] == 0)
 	good := false
+	s.answered = withPassword
 	if withPassword {
 		var err error
 		switch want {
@@ -41,7 +45,7 @@ func (a *Acceptor) authenticate(s *Session, l *login, greeted string, nonce []by
 			// Compared with something in any case, for the time that it takes.
 			good = v.hasNative() && checkNative(answer, nonce, v.native)
 		default:
-			if good, err = a.checkSHA2(s, l.user, v, answer, nonce); err != nil {
+			if good, err = a.checkSHA2(ctx, s, l.user, v, answer, nonce); err != nil {
 				return err
 			}
 		}
@@ -88,13 +92,22 @@ func (s *Session) ask() ([]byte, error) {
 // checkSHA2 is the server side of caching_sha2_password (sha2_password.cc,
 // caching_sha2_password_authenticate): quick if the digest is known and fits,
 // else with the password itself.
-func (a *Acceptor) checkSHA2(s *Session, user string, v *Verifier, answer, nonce []byte) (bool, error) {
+func (a *Acceptor) checkSHA2(ctx context.Context, s *Session, user string, v *Verifier, answer, nonce []byte) (bool, error) {
 	digest := a.cache.get(user, v)
 	if digest != nil && checkSHA2(answer, nonce, digest) {
 		return true, s.WritePacket([]byte{headerMoreData, 3}) // fast_auth_success, then OK
 	}
 	if len(answer) != 32 {
 		return false, nil // not an answer of this plugin
+	}
+	// What is asked for next tells who knows the digest that the password is wrong. It comes
+	// as late for all.
+	if digest != nil && a.cfg.Failed != nil {
+		s.counted, s.waited = true, true
+		wait(ctx, a.cfg.Failed(s.raw))
+	} else if a.cfg.Suspect != nil {
+		s.waited = true
+		wait(ctx, a.cfg.Suspect(s.raw))
 	}
 	if err := s.WritePacket([]byte{headerMoreData, 4}); err != nil { // perform_full_authentication
 		return false, err

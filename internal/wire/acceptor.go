@@ -52,11 +52,13 @@ type AcceptorConfig struct {
 	// HandshakeTimeout bounds the time from accept to the end of the login; 10 s
 	// if zero (MySQL's connect_timeout).
 	HandshakeTimeout time.Duration
-	// Failed, if set, is told of each login that is refused for its name or password, and
-	// returns how long the answer has to wait.
-	Failed      func(nc net.Conn) time.Duration
-	ReadBuffer  int // bytes, see NewConn
-	WriteBuffer int // bytes
+	// Failed, if set, is told of each login that is refused for its name or password, or given
+	// up in its middle, and returns how long the answer has to wait. Suspect returns how long
+	// the next failure would: nobody must learn sooner from a step before the last whether the
+	// password is wrong.
+	Failed, Suspect func(nc net.Conn) time.Duration
+	ReadBuffer      int // bytes, see NewConn
+	WriteBuffer     int // bytes
 }
 
 // Acceptor opens sessions. It is safe for concurrent use; it starts no
@@ -123,6 +125,23 @@ type Session struct {
 	Version     string // the server version that the client was told
 
 	caps uint32 // those both sides have
+
+	// Of the login: something was given to check; its failure was counted; its answer has
+	// waited.
+	answered, counted, waited bool
+}
+
+// wait waits for a time, or until ctx is done.
+func wait(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }
 
 // Attribute is the value of a connect attribute, "" if the client sent none.
@@ -193,10 +212,9 @@ func (a *Acceptor) login(ctx context.Context, c *Conn, id uint32) (*Session, err
 	}
 	err := a.handshake(ctx, s)
 	var refusal *Error
-	if a.cfg.Failed != nil && IsCode(err, ErAccessDenied) {
-		select {
-		case <-time.After(a.cfg.Failed(c.raw)):
-		case <-ctx.Done():
+	if a.cfg.Failed != nil && err != nil && s.answered && !s.counted {
+		if d := a.cfg.Failed(c.raw); IsCode(err, ErAccessDenied) && !s.waited {
+			wait(ctx, d)
 		}
 	}
 	if errors.As(err, &refusal) {
@@ -249,7 +267,7 @@ func (a *Acceptor) handshake(ctx context.Context, s *Session) error {
 		return Errorf(ErSecureTransportRequired,
 			"Connections using insecure transport are prohibited while --require_secure_transport=ON.")
 	}
-	if err := a.authenticate(s, l, g.Plugin, nonce[:]); err != nil {
+	if err := a.authenticate(ctx, s, l, g.Plugin, nonce[:]); err != nil {
 		return err
 	}
 	return s.flushOK()
