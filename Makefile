@@ -66,6 +66,23 @@ demo: build ## a source, three nodes and two replicas on this machine, shown liv
 bench: build ## throughput and latency against a real source (ARGS=...)
 	$(GO) run ./cmd/kingbus-bench $(ARGS)
 
+# Exact, so that a package is made the same way everywhere.
+NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.0
+# A version that dpkg can compare: 1.2.3 of a tag v1.2.3, else 0.0.0~DATE.COMMIT.
+DEB_VERSION ?= $(shell git describe --tags --exact-match 2>/dev/null | sed -n 's/^v\([0-9]\)/\1/p')
+ifeq ($(DEB_VERSION),)
+DEB_VERSION := 0.0.0~$(shell git log -1 --format=%cd.%h --date=format:%Y%m%d%H%M)
+endif
+
+.PHONY: deb
+deb: build ## bin/kingbus_VERSION_ARCH.deb
+	bin/kingbus completion bash > bin/completion.bash
+	VERSION=$(DEB_VERSION) ARCH=$(shell $(GO) env GOARCH) $(GO) run $(NFPM) package --config packaging/nfpm.yaml --packager deb --target bin/
+
+.PHONY: deb-check
+deb-check: ## make the package, and install, upgrade and remove it in a Debian of its own (root, debootstrap)
+	packaging/check.sh
+
 .PHONY: clean
 clean: ## remove what was built; fetched MySQL servers stay in the user's cache folder
 	rm -rf bin
