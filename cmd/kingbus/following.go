@@ -3,10 +3,12 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"strconv"
+	"time"
 
 	"kingbus/internal/config"
 	"kingbus/internal/follow"
@@ -47,8 +49,12 @@ func (n *node) followSource(ctx context.Context, setting follow.Setting, revisio
 	for {
 		f := n.newFollowing(setting)
 		n.source.Store(f)
+		before := setting
 		if err := n.pull(ctx, f, &setting, &revision); err != nil || ctx.Err() != nil {
 			return err
+		}
+		if setting == before {
+			continue // it is tried again
 		}
 		n.log.Info("the source is another one, or is followed in another way", "source", orNone(n.sourceOf(setting).Addr()), "stopped", setting.Stopped)
 	}
@@ -73,7 +79,13 @@ func (n *node) pull(ctx context.Context, f *following, setting *follow.Setting, 
 		done <- err
 	}()
 	for {
-		if err := n.follow.Await(ctx, *revision); err != nil {
+		wait, end := ctx, context.CancelFunc(func() {})
+		if f.problem != nil { // a file that was missing, say, may be there meanwhile
+			wait, end = context.WithTimeout(ctx, problemRetry)
+		}
+		err := n.follow.Await(wait, *revision)
+		end()
+		if err != nil {
 			break
 		}
 		next, at, err := n.follow.Setting()
@@ -88,6 +100,9 @@ func (n *node) pull(ctx context.Context, f *following, setting *follow.Setting, 
 	return <-done
 }
 
+// problemRetry is how often a source is tried that cannot be followed as the cluster says.
+const problemRetry = 5 * time.Second
+
 // sourceOf puts what the cluster says on top of the node's own settings.
 func (n *node) sourceOf(s follow.Setting) config.Source {
 	src := n.cfg.Source
@@ -100,7 +115,7 @@ func (n *node) sourceOf(s follow.Setting) config.Source {
 	src.TLSFiles.CA = cmp.Or(s.CA, src.TLSFiles.CA)
 	src.TLSFiles.Cert, src.TLSFiles.Key = cmp.Or(s.Cert, src.TLSFiles.Cert), cmp.Or(s.Key, src.TLSFiles.Key)
 	src.Start = cmp.Or(s.Start, src.Start)
-	src.TLS = s.TLSMode(src.TLS)
+	src.TLS = s.TLSMode(src.TLS, src.TLSFiles.CA != "")
 	return src
 }
 
@@ -141,6 +156,10 @@ func (n *node) newPuller(f *following) (*source.Puller, error) {
 		Password: func() ([]byte, error) {
 			if f.setting.Password != "" {
 				return []byte(f.setting.Password), nil
+			}
+			if own := n.cfg.Source; f.setting.Host != "" && (f.setting.Host != own.Host || src.Port != own.Port) {
+				// It is for another server: this one must not learn it.
+				return nil, errors.New("the cluster follows another server than the one in the settings of this node, and knows no password for it: STOP REPLICA, CHANGE REPLICATION SOURCE TO SOURCE_PASSWORD = …, START REPLICA")
 			}
 			secret, err := n.cfg.ReadSourcePassword()
 			return []byte(secret.Reveal()), err

@@ -95,6 +95,11 @@ func TestFollowByStatement(t *testing.T) {
 	other.settled(2)
 	state(admin.SourceStopped)
 	other.want(0, []string{"stopped by STOP REPLICA"}, "status")
+	// What comes after START, at the latest, has all before it: until then nothing has come.
+	stopped := leader.settled(2).Stream.Executed.String()
+	if now, err := db.GTIDExecuted(ctx); err != nil || strings.ReplaceAll(now, "\n", "") == stopped {
+		t.Errorf("it was stopped, and has %s, %v", stopped, err)
+	}
 	say(leader, "START REPLICA")
 	followed()
 	leader.want(0, nil, "node", "transfer", other.name)

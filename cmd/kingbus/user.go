@@ -178,6 +178,9 @@ func userSubcommand(p process, cmd *cobra.Command, did string, run func(ctx cont
 			return err
 		}
 		user, host := splitAccount(args[0])
+		if host == "" {
+			return withCode(exitUsage, fmt.Errorf("%q has no host behind the @; leave the @ out, or say %% for any", args[0]))
+		}
 		if err := run(cmd.Context(), c, user, host); err != nil {
 			return withCode(exitFailed, err)
 		}

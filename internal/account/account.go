@@ -6,6 +6,8 @@ package account
 import (
 	"bytes"
 	"cmp"
+	"crypto/rand"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"kingbus/internal/wire"
 )
@@ -87,6 +90,9 @@ type Account struct {
 	Privileges Privileges
 	RequireTLS bool
 	Locked     bool // nobody can log in
+	// ID is random, made with the account: who has logged in has nothing of another one that
+	// has the name later. 0: of a node's own settings.
+	ID uint64
 }
 
 // Name returns 'user'@'host'.
@@ -113,6 +119,10 @@ func CheckName(user, host string) error {
 		return &NameError{user, "user name", MaxUser}
 	case len(host) > MaxHost:
 		return &NameError{host, "host name", MaxHost}
+	case !utf8.ValidString(user), !utf8.ValidString(host):
+		return errors.New("the name of an account is not UTF-8: SET NAMES utf8mb4")
+	case strings.ContainsRune(host, '@'):
+		return errors.New("the host of an account has an @ in it")
 	case strings.ContainsFunc(user+host, func(r rune) bool { return r < ' ' || r == 0x7f }):
 		return errors.New("the name of an account has a control character in it")
 	case host == "":
@@ -149,11 +159,12 @@ type stored struct {
 	Privileges []string `json:"privileges"`
 	RequireTLS bool     `json:"require_tls,omitempty"`
 	Locked     bool     `json:"locked,omitempty"`
+	ID         uint64   `json:"id,string"`
 }
 
 // Encode returns the account as a value of the settings.
 func (a Account) Encode() json.RawMessage {
-	b, _ := json.Marshal(stored{a.User, a.Host, a.Plugin, a.Verifier.Strings(), a.Privileges.Names(), a.RequireTLS, a.Locked}) // cannot fail
+	b, _ := json.Marshal(stored{a.User, a.Host, a.Plugin, a.Verifier.Strings(), a.Privileges.Names(), a.RequireTLS, a.Locked, a.ID}) // cannot fail
 	return b
 }
 
@@ -165,7 +176,7 @@ func Decode(b json.RawMessage) (Account, error) {
 	if err := d.Decode(&s); err != nil {
 		return Account{}, fmt.Errorf("account: %w", err)
 	}
-	a := Account{User: s.User, Host: s.Host, Plugin: s.Plugin, RequireTLS: s.RequireTLS, Locked: s.Locked}
+	a := Account{User: s.User, Host: s.Host, Plugin: s.Plugin, RequireTLS: s.RequireTLS, Locked: s.Locked, ID: s.ID}
 	var err error
 	if a.Verifier, err = wire.ParseVerifier(s.Verifier...); err != nil {
 		return Account{}, fmt.Errorf("account %s: %w", a.Name(), err)
@@ -214,7 +225,7 @@ func NewTable(accounts ...Account) *Table {
 func (t *Table) Find(user, address string) (Account, bool) {
 	addr, _ := netip.ParseAddr(address)
 	for _, e := range t.byUser[user] {
-		if e.host.matches(address, addr.Unmap()) {
+		if e.host.matches(address, addr.Unmap().WithZone("")) {
 			return e.Account, true
 		}
 	}
@@ -338,12 +349,52 @@ func (h host) compare(o host) int {
 	return cmp.Or(cmp.Compare(a, b), cmp.Compare(n, m), cmp.Compare(len(o.text), len(h.text)), cmp.Compare(h.text, o.text))
 }
 
+// NewID returns the ID of a new account.
+func NewID() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return binary.LittleEndian.Uint64(b[:]) | 1
+}
+
 // Errors of NewVerifier.
 var (
 	ErrPlugin   = errors.New("there is no such authentication plugin")
 	ErrPassword = errors.New("the password cannot be used")
 	ErrHash     = errors.New("the hash does not have the form that the plugin wants")
 )
+
+// Identity is how an account logs in.
+type Identity struct {
+	Plugin   string
+	Verifier wire.Verifier
+}
+
+// NewIdentity makes what is stored of a password, or takes over a hash. Without a plugin it
+// is for an account that has one already: see On.
+func NewIdentity(plugin, password, hash string) (Identity, error) {
+	if plugin == "" && hash == "" {
+		v, err := wire.NewVerifier([]byte(password), wire.VerifierForms{Native: true})
+		if err != nil {
+			return Identity{}, fmt.Errorf("%w: it has 1 to 256 bytes, and no NUL", ErrPassword)
+		}
+		return Identity{"", v}, nil
+	}
+	plugin, v, err := NewVerifier(plugin, password, hash)
+	return Identity{plugin, v}, err
+}
+
+// On gives an account the identity. As with MySQL it keeps its plugin if none was named.
+func (i Identity) On(a *Account) {
+	if i.Plugin != "" {
+		a.Plugin, a.Verifier = i.Plugin, i.Verifier
+		return
+	}
+	if a.Plugin == "" {
+		a.Plugin = wire.PluginCachingSHA2
+	}
+	forms := slices.DeleteFunc(i.Verifier.Strings(), func(f string) bool { return strings.HasPrefix(f, "*") != (a.Plugin == wire.PluginNative) })
+	a.Verifier, _ = wire.ParseVerifier(forms...) // it has both forms
+}
 
 // NewVerifier makes what is stored of a password, or takes over a hash, as MySQL has it for
 // the plugin; "" is caching_sha2_password.

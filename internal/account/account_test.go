@@ -48,7 +48,7 @@ func TestFind(t *testing.T) {
 }
 
 func TestCheckName(t *testing.T) {
-	for _, bad := range [][2]string{{"", "%"}, {strings.Repeat("u", 33), "%"}, {"u", ""}, {"u", strings.Repeat("h", 256)}, {"u\n", "%"}, {"u", "10.0.0.0/255.0.255.0"},
+	for _, bad := range [][2]string{{"", "%"}, {strings.Repeat("u", 33), "%"}, {"u", ""}, {"u", strings.Repeat("h", 256)}, {"u\n", "%"}, {"u\xe4", "%"}, {"u", "a@b"}, {"u", "10.0.0.0/255.0.255.0"},
 		{"u", "10.0.0.1/24"}, {"u", "10.0.0.0/33"}, {"u", "x/24"}, {"u", "10.0.0.0/"}, {"u", "10.0.0.0/255.255.255.0/1"}} {
 		if err := CheckName(bad[0], bad[1]); err == nil {
 			t.Errorf("%q was accepted", bad)
@@ -117,17 +117,20 @@ func TestStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, ok := store.Account("a", "10.1.1.1")
-	if !ok || got.Host != "10.%" || got.RequireTLS || store.Privileges("a", "10.%") != ReplicationClient {
+	if !ok || got.Host != "10.%" || got.RequireTLS || store.Privileges("a", "10.%", 0) != ReplicationClient {
 		t.Errorf("%+v, %v", got, ok)
 	}
 	if _, ok := store.Account("a", "11.1.1.1"); ok {
 		t.Error("from elsewhere")
 	}
-	if p := store.Privileges("own", "%"); p != ReplicationSlave {
+	if p := store.Privileges("own", "%", 0); p != ReplicationSlave {
 		t.Errorf("of its own account: %v", p)
 	}
 	if err := store.Change(t.Context(), func(*Table) ([]Change, error) { return []Change{{own, true}}, nil }); !errors.Is(err, ErrOwn) {
 		t.Errorf("its own account was dropped: %v", err)
+	}
+	if store.Privileges("a", "10.%", 7) != 0 {
+		t.Error("a session of an earlier account of the name has privileges")
 	}
 	// Two at once: the second decides anew.
 	s.overtake = func() {
@@ -148,8 +151,29 @@ func TestStore(t *testing.T) {
 	}
 }
 
+// TestIdentity: a new password leaves the plugin as it is, as with MySQL.
+func TestIdentity(t *testing.T) {
+	for _, plugin := range []string{wire.PluginNative, wire.PluginCachingSHA2} {
+		a := Account{Plugin: plugin}
+		i, err := NewIdentity("", "new", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		i.On(&a)
+		if forms := a.Verifier.Strings(); a.Plugin != plugin || len(forms) != 1 || strings.HasPrefix(forms[0], "*") != (plugin == wire.PluginNative) {
+			t.Errorf("%s: %s, %q", plugin, a.Plugin, forms)
+		}
+		if i, err = NewIdentity(wire.PluginNative, "new", ""); err != nil {
+			t.Fatal(err)
+		}
+		if i.On(&a); a.Plugin != wire.PluginNative {
+			t.Errorf("%s", a.Plugin)
+		}
+	}
+}
+
 func TestEncode(t *testing.T) {
-	a := Account{User: "u", Host: "10.%", Plugin: "mysql_native_password", Verifier: verifier(t, "p"), Privileges: All, RequireTLS: true, Locked: true}
+	a := Account{User: "u", Host: "10.%", Plugin: "mysql_native_password", Verifier: verifier(t, "p"), Privileges: All, RequireTLS: true, Locked: true, ID: NewID()}
 	b, err := Decode(a.Encode())
 	if err != nil || !reflect.DeepEqual(a, b) {
 		t.Errorf("%+v, %v", b, err)

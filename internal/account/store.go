@@ -67,13 +67,15 @@ func (s *Store) Account(user, address string) (wire.Account, bool) {
 	if !ok || a.Locked {
 		return wire.Account{}, false
 	}
-	return wire.Account{Verifier: a.Verifier, RequireTLS: a.RequireTLS, Host: a.Host}, true
+	return wire.Account{Verifier: a.Verifier, RequireTLS: a.RequireTLS, Host: a.Host, ID: a.ID}, true
 }
 
 // Privileges returns those of an account, none if there is no such account any more.
-func (s *Store) Privileges(user, host string) Privileges {
-	a, _ := s.Table().Get(user, host)
-	return a.Privileges
+func (s *Store) Privileges(user, host string, id uint64) Privileges {
+	if a, there := s.Table().Get(user, host); there && a.ID == id {
+		return a.Privileges
+	}
+	return 0
 }
 
 // ErrOwn: an account of the node's own settings cannot be changed by statements.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 
 	"kingbus/internal/account"
 	"kingbus/internal/stream"
@@ -82,12 +83,13 @@ func (c UserChange) on(a account.Account) (account.Account, error) {
 	return a, nil
 }
 
-// identify makes what is stored of the password, if one is given.
-func (c UserChange) identify(a *account.Account) (err error) {
-	if a.Plugin, a.Verifier, err = account.NewVerifier(c.Plugin, c.Password, c.Hash); err != nil {
-		return &requestError{http.StatusBadRequest, err.Error()}
+// identity makes what is stored of the password.
+func (c UserChange) identity() (account.Identity, error) {
+	i, err := account.NewIdentity(c.Plugin, c.Password, c.Hash)
+	if err != nil {
+		return i, &requestError{http.StatusBadRequest, err.Error()}
 	}
-	return nil
+	return i, nil
 }
 
 func (s *Server) addUser(ctx context.Context, _ *http.Request, body []byte) (string, error) {
@@ -95,16 +97,18 @@ func (s *Server) addUser(ctx context.Context, _ *http.Request, body []byte) (str
 	if err != nil {
 		return "", err
 	}
-	a := account.Account{User: c.User, Host: c.Host}
+	a := account.Account{User: c.User, Host: strings.ToLower(c.Host), ID: account.NewID()}
 	if a.Host == "" {
 		a.Host = "%"
 	}
 	if err := account.CheckName(a.User, a.Host); err != nil {
 		return "", &requestError{http.StatusBadRequest, err.Error()}
 	}
-	if err := c.identify(&a); err != nil {
+	identity, err := c.identity()
+	if err != nil {
 		return "", err
 	}
+	identity.On(&a)
 	if a, err = c.on(a); err != nil {
 		return "", err
 	}
@@ -124,15 +128,16 @@ func (s *Server) changeUser(ctx context.Context, r *http.Request, body []byte) (
 	if c.User != "" || c.Host != "" {
 		return "", &requestError{http.StatusBadRequest, "an account keeps its name: make another one, and drop this one"}
 	}
-	var identified account.Account
-	if c.Password != "" || c.Hash != "" || c.Plugin != "" {
-		if err := c.identify(&identified); err != nil {
+	identified := c.Password != "" || c.Hash != "" || c.Plugin != ""
+	var identity account.Identity
+	if identified {
+		if identity, err = c.identity(); err != nil {
 			return "", err
 		}
 	}
 	return s.onUser(ctx, r, "changed", func(a account.Account) (account.Change, error) {
-		if identified.Plugin != "" {
-			a.Plugin, a.Verifier = identified.Plugin, identified.Verifier
+		if identified {
+			identity.On(&a)
 		}
 		a, err := c.on(a)
 		return account.Change{Account: a}, err
@@ -147,7 +152,7 @@ func (s *Server) dropUser(ctx context.Context, r *http.Request, _ []byte) (strin
 
 // onUser does something with the account that the request names.
 func (s *Server) onUser(ctx context.Context, r *http.Request, did string, do func(account.Account) (account.Change, error)) (string, error) {
-	user, host := r.PathValue("user"), r.PathValue("host")
+	user, host := r.PathValue("user"), strings.ToLower(r.PathValue("host"))
 	name := account.Name(user, host)
 	return "account " + name + " " + did, s.cfg.Users.Change(ctx, func(t *account.Table) ([]account.Change, error) {
 		a, there := t.Get(user, host)

@@ -89,7 +89,7 @@ func TestUsers(t *testing.T) {
 	if u := got[1]; u.User != "u" || u.Host != "%" || len(u.Privileges) != 3 || u.RequireTLS || !u.Locked || u.OfNode {
 		t.Errorf("%+v", u)
 	}
-	if v := got[2]; v.Plugin != "caching_sha2_password" || !got[0].OfNode {
+	if v := got[2]; v.Plugin != "mysql_native_password" || !got[0].OfNode {
 		t.Errorf("%+v, %+v", v, got[0])
 	}
 	if strings.Contains(body, "$A$") || strings.Contains(body, "*2470") {

@@ -40,7 +40,7 @@ type reply struct {
 // Errors that cross the wire, by their codes.
 var coded = map[string]error{
 	"no-leader": ErrNoLeader, "no-member": ErrNoMember, "name-taken": ErrNameTaken, "behind": ErrBehind,
-	"gone": errGone, "other-cluster": ErrOtherCluster, "last-voter": ErrLastVoter, "format": ErrFormat, "dropped": ErrDropped, "deposed": ErrDeposed, "unsafe": ErrUnsafe,
+	"gone": errGone, "other-cluster": ErrOtherCluster, "last-voter": ErrLastVoter, "closed": ErrClosed, "format": ErrFormat, "dropped": ErrDropped, "deposed": ErrDeposed, "unsafe": ErrUnsafe,
 }
 
 // remoteError is an error of another node.
@@ -54,7 +54,7 @@ func (e *remoteError) Unwrap() error { return e.is }
 
 // serveCall answers one question. One without a question is a probe, for which
 // the hello was the answer.
-func (n *Node) serveCall(ctx context.Context, c *peer.Conn) error {
+func (n *Node) serveCall(ctx context.Context, c *peer.Conn, from uint64) error {
 	c.SetReadTimeout(callTime)
 	c.SetWriteTimeout(callTime)
 	b, err := c.ReadFrame()
@@ -67,7 +67,12 @@ func (n *Node) serveCall(ctx context.Context, c *peer.Conn) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
-	answer, err := n.answer(ctx, q)
+	var answer reply
+	if _, member := n.group().byID(from); q.Do == "ask" && !member {
+		err = ErrNoMember
+	} else {
+		answer, err = n.answer(ctx, q)
+	}
 	if err != nil {
 		answer.Error = err.Error()
 		for code, is := range coded {

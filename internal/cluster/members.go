@@ -188,7 +188,11 @@ func (n *Node) throughLeader(ctx context.Context, q question) (reply, error) {
 		} else {
 			err = ErrNoLeader
 		}
-		if !errors.Is(err, ErrNoLeader) && !errors.Is(err, ErrDropped) && !errors.Is(err, ErrDeposed) {
+		// What AskLeader asks for may be asked again, so that a leader that died with the answer
+		// is not the end of it.
+		var answered *remoteError
+		died := q.Do == "ask" && err != nil && n.Leading() == nil && (!errors.As(err, &answered) || errors.Is(err, ErrClosed))
+		if !died && !errors.Is(err, ErrNoLeader) && !errors.Is(err, ErrDropped) && !errors.Is(err, ErrDeposed) {
 			return r, err
 		}
 		select {

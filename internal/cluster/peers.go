@@ -213,7 +213,7 @@ func (p *peers) Serve(ctx context.Context, c *peer.Conn, h peer.Hello) {
 	case peer.KindFetch:
 		err = p.n.serveFetch(ctx, c, h.From)
 	case peer.KindCall:
-		err = p.n.serveCall(ctx, c)
+		err = p.n.serveCall(ctx, c, h.From)
 	}
 	if err != nil && ctx.Err() == nil {
 		p.n.log.Debug("a connection of a peer ended", "kind", h.Kind, "peer", h.Name, "error", err)

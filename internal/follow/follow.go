@@ -7,8 +7,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
+	"unicode/utf8"
 
 	"kingbus/internal/stream"
 	"kingbus/internal/wire"
@@ -58,15 +60,21 @@ func (s Setting) Check() error {
 			return fmt.Errorf("the %s has %d bytes; %d are possible", what, n[0], n[1])
 		}
 	}
+	for _, text := range []string{s.Host, s.User, s.Password, s.CA, s.Cert, s.Key, s.Start} {
+		if !utf8.ValidString(text) {
+			return errors.New("it is not UTF-8: SET NAMES utf8mb4")
+		}
+	}
 	if s.Heartbeat != 0 && (s.Heartbeat < time.Millisecond || s.Heartbeat > time.Hour) {
 		return fmt.Errorf("a heartbeat period of %s: it is from 1ms to 1h", s.Heartbeat)
 	}
 	return nil
 }
 
-// TLSMode is that towards the source, on a node with a mode in its own settings. That is only
-// lowered by what says so: SSL = 0, or Verify = 0.
-func (s Setting) TLSMode(node wire.TLSMode) wire.TLSMode {
+// TLSMode is that towards the source, on a node with a mode in its own settings, and perhaps a
+// CA. That is only lowered by what says so: SSL = 0, or Verify = 0.
+func (s Setting) TLSMode(node wire.TLSMode, hasCA bool) wire.TLSMode {
+	hasCA = hasCA || s.CA != ""
 	mode := node
 	switch s.SSL {
 	case "0":
@@ -85,8 +93,10 @@ func (s Setting) TLSMode(node wire.TLSMode) wire.TLSMode {
 	switch {
 	case s.Verify == "1":
 		mode = wire.TLSVerifyIdentity
-	case s.Verify == "0" && mode == wire.TLSVerifyIdentity:
+	case s.Verify == "0" && mode == wire.TLSVerifyIdentity && hasCA:
 		mode = wire.TLSVerifyCA
+	case s.Verify == "0" && mode == wire.TLSVerifyIdentity:
+		mode = wire.TLSRequired
 	}
 	return mode
 }

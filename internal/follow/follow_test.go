@@ -48,7 +48,7 @@ func TestStore(t *testing.T) {
 	if err := s.Change(t.Context(), func(s Setting) (Setting, error) { return Setting{Host: "x"}, no }); err != no || k.now.Revision != 1 {
 		t.Errorf("revision %d, %v", k.now.Revision, err)
 	}
-	for _, bad := range []Setting{{SSL: "maybe"}, {Verify: "2"}, {Host: strings.Repeat("h", 256)}, {Heartbeat: time.Microsecond}, {Heartbeat: 2 * time.Hour}, {Password: strings.Repeat("p", 257)}, {CA: strings.Repeat("/", 2000)}} {
+	for _, bad := range []Setting{{SSL: "maybe"}, {Password: "p\xe4"}, {Verify: "2"}, {Host: strings.Repeat("h", 256)}, {Heartbeat: time.Microsecond}, {Heartbeat: 2 * time.Hour}, {Password: strings.Repeat("p", 257)}, {CA: strings.Repeat("/", 2000)}} {
 		if err := s.Change(t.Context(), func(Setting) (Setting, error) { return bad, nil }); err == nil || k.now.Revision != 1 {
 			t.Errorf("%+v was taken", bad)
 		}
@@ -80,10 +80,16 @@ func TestTLSMode(t *testing.T) {
 		{Setting{SSL: "0", Verify: "1", CA: "f"}, [5]wire.TLSMode{disabled, disabled, disabled, disabled, disabled}},
 	} {
 		for i, node := range []wire.TLSMode{preferred, disabled, required, ca, identity} {
-			if got := tc.s.TLSMode(node); got != tc.want[i] {
+			if got := tc.s.TLSMode(node, true); got != tc.want[i] {
 				t.Errorf("%+v on a node with %s: %s, want %s", tc.s, node, got, tc.want[i])
 			}
 		}
+	}
+}
+
+func TestTLSModeWithoutCA(t *testing.T) {
+	if got := (Setting{Verify: "0"}).TLSMode(wire.TLSVerifyIdentity, false); got != wire.TLSRequired {
+		t.Errorf("%s, and there is nothing to verify with", got)
 	}
 }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"sync"
@@ -20,6 +21,7 @@ type door struct {
 type visitor struct {
 	waiting  int // connections that have not logged in yet
 	failures int // logins that were refused, until forgiven
+	delayed  int // of waiting: those whose refusal has to wait
 	last     time.Time
 }
 
@@ -33,8 +35,8 @@ const (
 	forgiven = 10 * time.Minute
 	// maxVisitors bounds the addresses that are remembered for their failures.
 	maxVisitors = 16 << 10
-	// fewWhoFail may log in at a time of an address with failures.
-	fewWhoFail = 8
+	// maxDelayed refusals of an address wait at a time; meanwhile it is told nothing more.
+	maxDelayed = 8
 )
 
 func newDoor(maxConnections int, now func() time.Time) *door {
@@ -72,11 +74,7 @@ func (d *door) enter(key netip.Prefix) bool {
 		v = &visitor{}
 		d.visitor[key] = v
 	}
-	most := d.most
-	if v.failures > freeFailures && d.now().Sub(v.last) <= forgiven {
-		most = min(most, fewWhoFail) // each holds its place while its answer waits
-	}
-	if v.waiting >= most {
+	if v.waiting >= d.most || v.delayed >= maxDelayed {
 		return false
 	}
 	v.waiting++
@@ -92,9 +90,26 @@ func (d *door) leave(key netip.Prefix) {
 	}
 }
 
-// failed notes a login that was refused, and returns how long the answer has to wait. The
-// address has entered.
-func (d *door) failed(key netip.Prefix) time.Duration {
+// refused notes a login that was refused, and waits until the client may hear of it, or ctx
+// ends. The address has entered.
+func (d *door) refused(ctx context.Context, key netip.Prefix) {
+	wait := d.note(key)
+	if wait == 0 {
+		return
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.visitor[key].delayed--
+}
+
+// note counts a failure; what waits for it is counted, too.
+func (d *door) note(key netip.Prefix) time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	v := d.visitor[key]
@@ -104,18 +119,19 @@ func (d *door) failed(key netip.Prefix) time.Duration {
 	}
 	v.failures++
 	v.last = now
-	return delay(v.failures)
+	wait := delay(v.failures)
+	if wait > 0 {
+		v.delayed++
+	}
+	return wait
 }
 
-// suspect returns what failed would, and notes nothing.
-func (d *door) suspect(key netip.Prefix) time.Duration {
+// pardoned takes a failure back that was none.
+func (d *door) pardoned(key netip.Prefix) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	v := d.visitor[key]
-	if d.now().Sub(v.last) > forgiven {
-		return 0
-	}
-	return delay(v.failures + 1)
+	v.failures = max(0, v.failures-1)
 }
 
 // delay is that of the answer to the nth failure.

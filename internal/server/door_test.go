@@ -35,16 +35,36 @@ func TestDoor(t *testing.T) {
 	}
 	var delays []time.Duration
 	for range 10 {
-		delays = append(delays, d.failed(a)/time.Millisecond)
+		delays = append(delays, d.note(a)/time.Millisecond)
 	}
 	if got := fmt.Sprintf("%d", delays); got != "[0 0 0 250 500 1000 2000 4000 5000 5000]" {
 		t.Errorf("delays %s", got)
 	}
-	if d.failed(b) != 0 {
+	if d.note(b) != 0 {
 		t.Error("another address waits for it")
 	}
+	// Meanwhile nobody may come in from there, so that nobody guesses faster by many.
+	d.leave(a)
+	if d.enter(a) {
+		d.leave(a)
+		if d.visitor[a].delayed != 7 {
+			t.Errorf("%d wait", d.visitor[a].delayed)
+		}
+		d.visitor[a].delayed = maxDelayed
+		if d.enter(a) {
+			t.Error("one more may guess")
+		}
+	}
+	d.visitor[a].waiting++
+	d.visitor[a].delayed = 0
+	for range 20 {
+		d.pardoned(a)
+	}
+	if d.visitor[a].failures != 0 || d.note(a) != 0 {
+		t.Error("what was pardoned counts")
+	}
 	now = now.Add(forgiven + time.Second)
-	if d.failed(a) != 0 {
+	if d.note(a) != 0 {
 		t.Error("it is never forgiven")
 	}
 	// Whoever has failed is remembered when it is gone, and who has not is not; both within bounds.
@@ -60,7 +80,7 @@ func TestDoor(t *testing.T) {
 		if !d.enter(key) {
 			t.Fatal("it is full")
 		}
-		d.failed(key)
+		d.note(key)
 		d.leave(key)
 	}
 	if len(d.visitor) > maxVisitors {

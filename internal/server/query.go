@@ -20,6 +20,10 @@ func (c *session) query(ctx context.Context, text string) error {
 		c.setState("Query", string(st.Verb))
 	case *sql.ChangeSource:
 		c.setState("Query", "CHANGE REPLICATION SOURCE TO")
+	case *sql.ReplicaThreads:
+		c.setState("Query", map[bool]string{false: "START REPLICA", true: "STOP REPLICA"}[st.Stop])
+	case *sql.Unsupported:
+		c.setState("Query", st.Verb)
 	default:
 		if err != nil {
 			c.setState("Query", "") // it may have been meant to be one of these

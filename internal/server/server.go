@@ -123,7 +123,9 @@ type Server struct {
 	log      *slog.Logger
 	acceptor *wire.Acceptor
 	door     *door
-	started  time.Time
+
+	ownPasswords recently
+	started      time.Time
 
 	ctx    context.Context // done when the server closes
 	cancel context.CancelFunc
@@ -184,8 +186,8 @@ func New(cfg Config) (*Server, error) {
 	s.acceptor, err = wire.NewAcceptor(wire.AcceptorConfig{
 		Version: firstVersion, VersionNow: s.greeting, Accounts: cfg.Accounts, TLS: cfg.TLS, RSAKey: cfg.RSAKey,
 		RequireTLS: cfg.RequireTLS, AllowNative: cfg.AllowNative, HandshakeTimeout: cfg.HandshakeTimeout,
-		Failed:     func(nc net.Conn) time.Duration { return s.door.failed(doorKey(nc.RemoteAddr())) },
-		Suspect:    func(nc net.Conn) time.Duration { return s.door.suspect(doorKey(nc.RemoteAddr())) },
+		Refused:    func(ctx context.Context, nc net.Conn) { s.door.refused(ctx, doorKey(nc.RemoteAddr())) },
+		Pardoned:   func(nc net.Conn) { s.door.pardoned(doorKey(nc.RemoteAddr())) },
 		ReadBuffer: commandBuffer, WriteBuffer: idleBuffer,
 	})
 	if err != nil {

@@ -12,6 +12,8 @@ import (
 type Stream interface {
 	// Status returns a snapshot that the caller owns.
 	Status() stream.Status
+	// HasExecuted tells whether all transactions of a set are there.
+	HasExecuted(set gtid.Set) bool
 	// Changed returns a channel that is closed at the stream's next change.
 	Changed() <-chan struct{}
 	// SeekPosition finds an event boundary. Errors: stream.ErrNoFile,

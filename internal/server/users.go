@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"kingbus/internal/account"
@@ -39,7 +40,7 @@ func (c *session) may(p account.Privileges) error {
 		}
 		return nil
 	}
-	has := c.server.cfg.Users.Privileges(c.ws.User, c.ws.AccountHost)
+	has := c.server.cfg.Users.Privileges(c.ws.User, c.ws.AccountHost, c.ws.AccountID)
 	if has&(p|account.Super) != 0 {
 		return nil
 	}
@@ -75,7 +76,7 @@ func (c *session) changed(err error) error {
 	switch {
 	case err == nil, errors.As(err, &w):
 		return err
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case errors.Is(err, stream.ErrUncertain), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		c.log.Warn("a statement could not be carried out by the cluster", "error", err)
 		return wire.Errorf(wire.ErUnknown, "kingbus: no node could do it in time: a majority of the nodes has to be up and connected (see `kingbus status`). Whether it was done is not known: look, and repeat it if it was not")
 	}
@@ -104,16 +105,18 @@ func cannotUser(verb sql.UserVerb, names []string) error {
 
 // users is CREATE USER, ALTER USER, DROP USER and SET PASSWORD.
 func (c *session) users(ctx context.Context, st *sql.Users) error {
-	if !c.ownPassword(st) {
-		if err := c.may(account.Super); err != nil {
-			return err
+	if c.may(account.Super) != nil {
+		if !c.ownPassword(st) {
+			return c.may(account.Super)
 		}
-	} else if c.server.cfg.Users == nil {
-		return c.may(account.Super)
+		if !c.server.ownPasswords.again(c.ws.User+"@"+c.ws.AccountHost, c.server.cfg.Now()) {
+			return wire.Errorf(wire.ErUnknown, "kingbus: an account can change its own password %d times within %s", ownPasswordTimes, ownPasswordWithin)
+		}
 	}
 	// Hashes are made once, though the decision may be taken several times.
 	var changes []account.Change
-	for _, u := range st.Users {
+	identities := make([]account.Identity, len(st.Users))
+	for i, u := range st.Users {
 		user, host := c.named(u.UserName)
 		ch := account.Change{Account: account.Account{User: user, Host: host}, Drop: st.Verb == sql.DropUser}
 		if st.Verb == sql.CreateUser {
@@ -121,9 +124,12 @@ func (c *session) users(ctx context.Context, st *sql.Users) error {
 				return badName(err)
 			}
 		}
+		if st.Verb == sql.CreateUser {
+			ch.ID = account.NewID()
+		}
 		if u.Identified || st.Verb == sql.CreateUser {
 			var err error
-			if ch.Plugin, ch.Verifier, err = verifierOf(u); err != nil {
+			if identities[i], err = identityOf(u); err != nil {
 				return err
 			}
 		}
@@ -142,10 +148,10 @@ func (c *session) users(ctx context.Context, st *sql.Users) error {
 				continue
 			}
 			if st.Verb == sql.AlterUser {
-				plugin, verifier := ch.Plugin, ch.Verifier
-				if ch.Account = old; st.Users[i].Identified {
-					ch.Plugin, ch.Verifier = plugin, verifier
-				}
+				ch.Account = old
+			}
+			if st.Users[i].Identified {
+				identities[i].On(&ch.Account)
 			}
 			if st.Require != 0 {
 				ch.RequireTLS = st.Require == sql.RequireSSL
@@ -168,7 +174,11 @@ func (c *session) ownPassword(st *sql.Users) bool {
 		return false
 	}
 	user, host := c.named(st.Users[0].UserName)
-	return st.Users[0].HasPassword && user == c.ws.User && host == c.ws.AccountHost
+	if !st.Users[0].HasPassword || user != c.ws.User || host != c.ws.AccountHost || c.server.cfg.Users == nil {
+		return false
+	}
+	a, there := c.server.cfg.Users.Table().Get(user, host)
+	return there && a.ID == c.ws.AccountID
 }
 
 func badName(err error) error {
@@ -179,12 +189,12 @@ func badName(err error) error {
 	return wire.Errorf(errCannotUser, "%v", err)
 }
 
-// verifierOf makes what is stored of how an account logs in.
-func verifierOf(u sql.User) (plugin string, v wire.Verifier, err error) {
+// identityOf makes what is stored of how an account logs in.
+func identityOf(u sql.User) (i account.Identity, err error) {
 	if u.HasHash && u.Hash == "" {
-		return "", v, wire.Errorf(errPasswordFormat, "The password hash doesn't have the expected format.")
+		return i, wire.Errorf(errPasswordFormat, "The password hash doesn't have the expected format.")
 	}
-	plugin, v, err = account.NewVerifier(u.Plugin, u.Password, u.Hash)
+	i, err = account.NewIdentity(u.Plugin, u.Password, u.Hash)
 	switch {
 	case errors.Is(err, account.ErrPlugin):
 		err = wire.Errorf(errPluginNotLoaded, "Plugin '%s' is not loaded", clip(u.Plugin, 64))
@@ -195,7 +205,7 @@ func verifierOf(u sql.User) (plugin string, v wire.Verifier, err error) {
 	case err != nil:
 		err = wire.Errorf(errNotValidPassword, "Your password does not satisfy the current policy requirements: %v", err)
 	}
-	return plugin, v, err
+	return i, err
 }
 
 // grant is GRANT and REVOKE.
@@ -324,4 +334,33 @@ func (c *session) purge(ctx context.Context, st *sql.Purge) error {
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
 	return c.changed(c.server.cfg.Stream.Purge(ctx, files[keep].Name))
+}
+
+// An account without SUPER can change its own password so often within so long: each change is
+// an entry of the log, and holds up those of others.
+const (
+	ownPasswordTimes  = 5
+	ownPasswordWithin = time.Minute
+)
+
+// recently counts what accounts have done within ownPasswordWithin.
+type recently struct {
+	mu   sync.Mutex
+	done map[string][]time.Time
+}
+
+// again tells whether an account may do it once more, and notes it then.
+func (r *recently) again(name string, now time.Time) bool {
+	const most = 4096
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	done := slices.DeleteFunc(r.done[name], func(t time.Time) bool { return now.Sub(t) >= ownPasswordWithin })
+	if len(done) >= ownPasswordTimes {
+		return false
+	}
+	if r.done == nil || len(r.done) >= most {
+		r.done = map[string][]time.Time{}
+	}
+	r.done[strings.Clone(name)] = append(done, now)
+	return true
 }

@@ -111,6 +111,27 @@ func TestUsersSame(t *testing.T) {
 	}
 }
 
+// TestOwnPassword: an account without SUPER cannot fill the log with passwords.
+func TestOwnPassword(t *testing.T) {
+	r := newUsersRig(t)
+	root := dial(t, r.addr, "root", testPassword, wire.TLSRequired)
+	defer root.Close()
+	if _, got := answerText(t, root, "CREATE USER u IDENTIFIED BY 'u'"); got != "" {
+		t.Fatal(got)
+	}
+	u := dial(t, r.addr, "u", "u", wire.TLSRequired)
+	defer u.Close()
+	for i := range ownPasswordTimes + 1 {
+		_, got := answerText(t, u, fmt.Sprintf("SET PASSWORD = 'p%d'", i))
+		if refused := strings.Contains(got, "times within"); refused != (i == ownPasswordTimes) {
+			t.Errorf("change %d: %s", i, got)
+		}
+		if _, got := answerText(t, root, fmt.Sprintf("SET PASSWORD FOR u = 'p%d'", i)); got != "" {
+			t.Errorf("by the administrator: %s", got)
+		}
+	}
+}
+
 // TestUsers is what only kingbus has an answer for, and what accounts may do.
 func TestUsers(t *testing.T) {
 	r := newUsersRig(t)
@@ -157,6 +178,11 @@ func TestUsers(t *testing.T) {
 			t.Errorf("%s: %s", s, got)
 		}
 	}
+	for _, c := range []*wire.Client{root, plain} {
+		if got := say(c, "SHOW FULL PROCESSLIST"); strings.Contains(got, "IDENTIFIED") || strings.Contains(got, "'p'") {
+			t.Errorf("the list of sessions has %s", got)
+		}
+	}
 	if got := say(plain, "SHOW PROCESSLIST"); strings.Contains(got, "root") || !strings.Contains(got, "plain") {
 		t.Errorf("it sees %s", got)
 	}
@@ -171,6 +197,17 @@ func TestUsers(t *testing.T) {
 	}
 	if got := say(plain, "SHOW BINARY LOGS"); got != "" {
 		t.Errorf("with the privilege: %s", got)
+	}
+	// Another account of the name is not the one of this session.
+	for _, s := range []string{"DROP USER plain", "CREATE USER plain IDENTIFIED BY 'q'", "GRANT ALL ON *.* TO plain"} {
+		if got := say(root, s); got != "" {
+			t.Errorf("%s: %s", s, got)
+		}
+	}
+	for _, s := range []string{"SHOW BINARY LOGS", "SET PASSWORD = 'stolen'", "DROP USER root"} {
+		if got := say(plain, s); !strings.Contains(got, "1227") {
+			t.Errorf("%s by who was dropped: %s", s, got)
+		}
 	}
 	if got := say(root, fmt.Sprintf("KILL %d", plain.Greeting().ConnectionID)); got != "" {
 		t.Errorf("KILL by the administrator: %s", got)

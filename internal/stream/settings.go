@@ -30,6 +30,9 @@ const (
 var (
 	// ErrSettingsChanged is returned for a change of settings that were changed meanwhile.
 	ErrSettingsChanged = errors.New("somebody else has changed the settings of the cluster at the same time: look at them, and try again")
+	// ErrUncertain is returned if nobody knows whether a change was made: it was on its way when
+	// the leader went away.
+	ErrUncertain = errors.New("whether it was done is not known: look, and repeat it if it was not")
 	// ErrOldFormat is returned while a node of the cluster does not know settings.
 	ErrOldFormat = errors.New("a node of the cluster runs an older kingbus that knows no settings of the cluster, or is down: upgrade it, or remove it")
 )
@@ -207,7 +210,10 @@ func (s *Stream) askLeader(ctx context.Context, q asked) (uint64, error) {
 		return 0, err
 	}
 	if b, err = s.node.AskLeader(ctx, b); err != nil {
-		return 0, err
+		if errors.Is(err, cluster.ErrNoLeader) { // nobody was asked
+			return 0, err
+		}
+		return 0, errors.Join(ErrUncertain, err)
 	}
 	var a answered
 	if err := json.Unmarshal(b, &a); err != nil {

@@ -343,6 +343,13 @@ func (s *Stream) command(ctx context.Context, k kind, c any) (uint64, error) {
 	return 0, context.Cause(lead)
 }
 
+// HasExecuted tells whether the stream has all transactions of a set.
+func (s *Stream) HasExecuted(set gtid.Set) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.state.executed.ContainsSet(set)
+}
+
 // notifyLocked wakes who waits for a change.
 func (s *Stream) notifyLocked() {
 	if s.changed != nil {

@@ -37,7 +37,6 @@ func (a *Acceptor) authenticate(ctx context.Context, s *Session, l *login, greet
 
 	withPassword := len(answer) > 0 && !(len(answer) == 1 && answer[0] == 0)
 	good := false
-	s.answered = withPassword
 	if withPassword {
 		var err error
 		switch want {
@@ -53,7 +52,10 @@ func (a *Acceptor) authenticate(ctx context.Context, s *Session, l *login, greet
 	if !good || !known || acc.RequireTLS && !s.secure() {
 		return accessDenied(l.user, s.Host, withPassword)
 	}
-	s.AccountHost = acc.Host
+	s.AccountHost, s.AccountID = acc.Host, acc.ID
+	if s.suspected {
+		a.cfg.Pardoned(s.raw)
+	}
 	return nil
 }
 
@@ -100,15 +102,10 @@ func (a *Acceptor) checkSHA2(ctx context.Context, s *Session, user string, v *Ve
 	if len(answer) != 32 {
 		return false, nil // not an answer of this plugin
 	}
-	// What is asked for next tells who knows the digest that the password is wrong. It comes
-	// as late for all.
-	if digest != nil && a.cfg.Failed != nil {
-		s.counted, s.waited = true, true
-		wait(ctx, a.cfg.Failed(s.raw))
-	} else if a.cfg.Suspect != nil {
-		s.waited = true
-		wait(ctx, a.cfg.Suspect(s.raw))
-	}
+	// What is asked for next tells who knows the digest that the password is wrong: it counts
+	// as a failure, and comes as late as one, for all whose answer did not do, users who are
+	// not there among them.
+	a.refused(ctx, s)
 	if err := s.WritePacket([]byte{headerMoreData, 4}); err != nil { // perform_full_authentication
 		return false, err
 	}

@@ -18,8 +18,10 @@ import (
 type Account struct {
 	Verifier   Verifier
 	RequireTLS bool // refuse this account without TLS
-	// Host is what the account's name has for a host, for Session.AccountHost.
+	// Host is what the account's name has for a host, and ID tells it from others that had
+	// the same name: for Session.AccountHost and AccountID.
 	Host string
+	ID   uint64
 }
 
 // Accounts finds accounts. It must be safe for concurrent use and should take
@@ -52,13 +54,13 @@ type AcceptorConfig struct {
 	// HandshakeTimeout bounds the time from accept to the end of the login; 10 s
 	// if zero (MySQL's connect_timeout).
 	HandshakeTimeout time.Duration
-	// Failed, if set, is told of each login that is refused for its name or password, or given
-	// up in its middle, and returns how long the answer has to wait. Suspect returns how long
-	// the next failure would: nobody must learn sooner from a step before the last whether the
-	// password is wrong.
-	Failed, Suspect func(nc net.Conn) time.Duration
-	ReadBuffer      int // bytes, see NewConn
-	WriteBuffer     int // bytes
+	// Refused, if set, is told of each login whose name or password is wrong, as soon as the
+	// server knows or cannot rule it out, and returns when the client may hear of it. Pardoned
+	// is told of those that were right after all.
+	Refused     func(ctx context.Context, nc net.Conn)
+	Pardoned    func(nc net.Conn)
+	ReadBuffer  int // bytes, see NewConn
+	WriteBuffer int // bytes
 }
 
 // Acceptor opens sessions. It is safe for concurrent use; it starts no
@@ -117,6 +119,7 @@ type Session struct {
 	User, Host string // Host is the address without port
 	// AccountHost is Account.Host of the account with which the client has logged in.
 	AccountHost string
+	AccountID   uint64 // Account.ID
 	Database    string
 	Plugin      string // authentication plugin that was used
 	Attributes  []Attribute
@@ -126,21 +129,14 @@ type Session struct {
 
 	caps uint32 // those both sides have
 
-	// Of the login: something was given to check; its failure was counted; its answer has
-	// waited.
-	answered, counted, waited bool
+	suspected bool // Refused was told of the login
 }
 
-// wait waits for a time, or until ctx is done.
-func wait(ctx context.Context, d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
+// refused holds the client up, once for each login.
+func (a *Acceptor) refused(ctx context.Context, s *Session) {
+	if a.cfg.Refused != nil && !s.suspected {
+		s.suspected = true
+		a.cfg.Refused(ctx, s.raw)
 	}
 }
 
@@ -212,10 +208,8 @@ func (a *Acceptor) login(ctx context.Context, c *Conn, id uint32) (*Session, err
 	}
 	err := a.handshake(ctx, s)
 	var refusal *Error
-	if a.cfg.Failed != nil && err != nil && s.answered && !s.counted {
-		if d := a.cfg.Failed(c.raw); IsCode(err, ErAccessDenied) && !s.waited {
-			wait(ctx, d)
-		}
+	if IsCode(err, ErAccessDenied) {
+		a.refused(ctx, s)
 	}
 	if errors.As(err, &refusal) {
 		if s.WriteError(refusal) == nil {
@@ -326,10 +320,11 @@ func (a *Acceptor) decoy(user string) Account {
 	mac := hmac.New(sha256.New, a.secret[:])
 	mac.Write([]byte(user))
 	sum := mac.Sum(nil)
-	v := Verifier{salted: saltedText([]byte(cryptAlphabet[:nonceSize]), cryptRounds, cryptAlphabet[:shaCryptLen])}
+	// Most accounts have one form or the other.
 	if a.cfg.AllowNative && sum[0]&1 != 0 {
-		v.native = new([20]byte)
+		v := Verifier{native: new([20]byte)}
 		copy(v.native[:], sum[1:])
+		return Account{Verifier: v}
 	}
-	return Account{Verifier: v}
+	return Account{Verifier: Verifier{salted: saltedText([]byte(cryptAlphabet[:nonceSize]), cryptRounds, cryptAlphabet[:shaCryptLen])}}
 }
