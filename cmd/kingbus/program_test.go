@@ -80,7 +80,7 @@ func freeAddress(t *testing.T) string {
 
 func TestVersion(t *testing.T) {
 	r := call(t, nil, "version")
-	if r.code != 0 || !strings.HasPrefix(r.stdout, "kingbus ") || !strings.Contains(r.stdout, "data format 1") {
+	if r.code != 0 || !strings.HasPrefix(r.stdout, "kingbus ") || !strings.Contains(r.stdout, "data format 2") {
 		t.Errorf("got %+v", r)
 	}
 }

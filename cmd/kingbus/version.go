@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"kingbus/internal/segment"
+	"kingbus/internal/cluster"
 )
 
 // version is set by the linker (see the Makefile); without it the build's own
@@ -42,10 +42,10 @@ func versionText() string {
 func versionCommand(p process) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "Print the version of the program and of its data format",
+		Short: "Print the version of the program and of the newest data format that it writes",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(p.stdout, "kingbus %s\n%s %s/%s\ndata format %d\n", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH, segment.Version)
+			_, err := fmt.Fprintf(p.stdout, "kingbus %s\n%s %s/%s\ndata format %d\n", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH, cluster.Format)
 			return withCode(exitFailed, err)
 		},
 	}
