@@ -167,7 +167,7 @@ func TestMetrics(t *testing.T) {
 		`kingbus_replica_lag_bytes{session="4"} 1400`, `kingbus_replica_lag_seconds{session="4"} 2`, "kingbus_replicas 2",
 		"kingbus_cluster_members 3", "kingbus_cluster_voters 2", "kingbus_cluster_has_leader 1", `kingbus_cluster_peer_up{peer="n2"} 1`, `kingbus_cluster_peer_up{peer="n3"} 0`,
 		`kingbus_cluster_peer_match_index{peer="n2"} 8`, "kingbus_cluster_installing_fetched_bytes 30", "kingbus_cluster_installing_size_bytes 50",
-		"# HELP kingbus_stream_bytes ", "# TYPE kingbus_source_connects_total counter", "go_goroutines ", "process_open_fds ",
+		"# HELP kingbus_stream_bytes ", "# TYPE kingbus_source_semi_sync_asked_total counter", "go_goroutines ", "process_open_fds ",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in the metrics", want)

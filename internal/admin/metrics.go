@@ -71,7 +71,6 @@ func newCollector(s *Server) *collector {
 	gauge("source_connected", "1 if the binlog flows from the source.", func(s *Status) float64 { return truth(s.Source.Connected) })
 	gauge("source_last_event_timestamp_seconds", "When the newest event received was made, by the source's clock; 0 if there is none.", func(s *Status) float64 { return unix(s.Source.LastEvent) })
 	gauge("source_last_heard_timestamp_seconds", "When the source last sent anything, heartbeats too; 0 if never.", func(s *Status) float64 { return unix(s.Source.LastHeard) })
-	counter("source_connects_total", "Connections to the source.", func(s *Status) float64 { return float64(s.Source.Connects) })
 	gauge("source_semi_sync_waiting", "1 if commits at the source wait for kingbus (semi-synchronous replication).", func(s *Status) float64 { return truth(s.Source.SemiSync.State == semisync.StateWaiting) })
 	counter("source_semi_sync_asked_total", "Events of the source that asked to be acknowledged.", func(s *Status) float64 { return float64(s.Source.SemiSync.Asked) })
 	counter("source_semi_sync_acknowledged_total", "Acknowledgements sent to the source, each of which may be for many events.", func(s *Status) float64 { return float64(s.Source.SemiSync.Acknowledged) })
