@@ -256,7 +256,7 @@ type (
 	// ColumnRef is a column's name, or a bare word on the right-hand side of SET; Table is its qualifier or "". The
 	// name "" is the first column of a SHOW.
 	ColumnRef struct{ Table, Name string }
-	// Op is an operator with its operands, in upper case: = <=> < <= > >= <> + - * AND OR NOT IN LIKE BETWEEN, "IS NULL", "IS TRUE", "IS FALSE", "CAST CHAR", "CAST SIGNED", "CAST UNSIGNED"; and CASE, whose operands are the
+	// Op is an operator with its operands, in upper case: = <=> < <= > >= <> + - * AND OR NOT IN LIKE BETWEEN, "IS NULL", "IS TRUE", "IS FALSE", "CAST CHAR", "CAST SIGNED", "CAST UNSIGNED"; INTERVAL, of a number and its unit; and CASE, whose operands are the
 	// one behind CASE or nil, then each WHEN and its THEN, and the one behind ELSE or nil.
 	Op struct {
 		Name string

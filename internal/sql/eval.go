@@ -106,6 +106,16 @@ func (ev *evaluation) operator(e *Op) (Value, error) {
 		return ev.logic(e.Args, e.Name == "OR")
 	case "CASE":
 		return ev.caseOf(e.Args)
+	case "INTERVAL":
+		return Null, errNotSupported("INTERVAL but with + and -, or in DATE_ADD and DATE_SUB")
+	case "+", "-":
+		switch sign := map[string]int64{"+": 1, "-": -1}[e.Name]; {
+		case len(e.Args) != 2: // a sign
+		case isInterval(e.Args[1]):
+			return ev.addInterval(e.Args[0], e.Args[1].(*Op), sign)
+		case isInterval(e.Args[0]) && sign > 0:
+			return ev.addInterval(e.Args[1], e.Args[0].(*Op), sign)
+		}
 	}
 	args, err := ev.list(e.Args)
 	if err != nil {

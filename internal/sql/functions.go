@@ -55,6 +55,10 @@ func builtin(name string) (function, bool) {
 		}}, true
 	case "NOW", "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP", "SYSDATE", "UTC_TIMESTAMP":
 		return function{0, 1, func(ev *evaluation, args []Expr) (Value, error) { return ev.clock(name, args) }}, true
+	case "DATE_ADD", "ADDDATE":
+		return dateArithmetic(1)
+	case "DATE_SUB", "SUBDATE":
+		return dateArithmetic(-1)
 	case "UNIX_TIMESTAMP":
 		return function{0, 1, unixTimestamp}, true
 	case "VERSION":

@@ -103,6 +103,9 @@ func (p *parser) product() Expr { return p.chain(p.simple, "*") }
 func (p *parser) simple() Expr {
 	p.enter()
 	defer p.leave()
+	if p.isWord(0, "INTERVAL") && p.look(1).kind != tokEOF && !p.isOp(1, ",", ")", ".", "=") {
+		return p.interval()
+	}
 	switch t := p.tok(); t.kind {
 	case tokString: // those that follow without an operator continue it
 		var b strings.Builder
