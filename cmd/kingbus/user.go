@@ -88,7 +88,7 @@ func newAccountFlags(cmd *cobra.Command) accountFlags {
 	return accountFlags{
 		privileges: f.StringSlice("privileges", []string{"replication slave", "replication client"}, "what it may do: replication slave (read the binlog), replication client (see where it stands), super (everything, accounts too); none is \"usage\""),
 		super:      f.Bool("super", false, "an administrator: all privileges"),
-		native:     f.Bool("native", false, "with mysql_native_password, for clients that know no caching_sha2_password (MySQL before 5.7.23, old connectors)"),
+		native:     f.Bool("native", false, "with mysql_native_password, for clients that know no caching_sha2_password (MySQL before 5.7.23, MariaDB as a replica, old connectors)"),
 		tls:        f.Bool("require-tls", false, "it can log in over TLS only"),
 		locked:     f.Bool("locked", false, "nobody can log in with it"),
 		password:   f.String("password-file", "", "file with the password, \"-\" is the standard input; if not given, it is asked for"),
