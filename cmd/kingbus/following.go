@@ -126,7 +126,9 @@ func (n *node) newFollowing(s follow.Setting) *following {
 	}
 	if f.puller, f.problem = n.newPuller(f); f.problem != nil {
 		f.puller = nil
-		n.log.Error("the source cannot be followed as the cluster says", "error", f.problem)
+		if last := n.source.Load(); last == nil || last.problem == nil || last.problem.Error() != f.problem.Error() {
+			n.log.Error("the source cannot be followed as the cluster says; trying again", "error", f.problem)
+		}
 	}
 	return f
 }
@@ -157,7 +159,7 @@ func (n *node) newPuller(f *following) (*source.Puller, error) {
 			if f.setting.Password != "" {
 				return []byte(f.setting.Password), nil
 			}
-			if own := n.cfg.Source; f.setting.Host != "" && (f.setting.Host != own.Host || src.Port != own.Port) {
+			if own := n.cfg.Source; src.Host != own.Host || src.Port != own.Port {
 				// It is for another server: this one must not learn it.
 				return nil, errors.New("the cluster follows another server than the one in the settings of this node, and knows no password for it: STOP REPLICA, CHANGE REPLICATION SOURCE TO SOURCE_PASSWORD = …, START REPLICA")
 			}

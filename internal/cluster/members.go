@@ -178,6 +178,7 @@ func (n *Node) AskLeader(ctx context.Context, body json.RawMessage) (json.RawMes
 // throughLeader carries a question out where the leader is. While leadership
 // changes it tries again.
 func (n *Node) throughLeader(ctx context.Context, q question) (reply, error) {
+	lost := false // an answer: what was asked for may have been done
 	for {
 		var r reply
 		var err error
@@ -195,8 +196,12 @@ func (n *Node) throughLeader(ctx context.Context, q question) (reply, error) {
 		if !died && !errors.Is(err, ErrNoLeader) && !errors.Is(err, ErrDropped) && !errors.Is(err, ErrDeposed) {
 			return r, err
 		}
+		lost = lost || died || errors.Is(err, ErrDeposed)
 		select {
 		case <-ctx.Done():
+			if lost {
+				err = errors.Join(err, ErrDeposed)
+			}
 			return r, err
 		case <-n.stopped:
 			return r, ErrClosed

@@ -21,7 +21,7 @@ type door struct {
 type visitor struct {
 	waiting  int // connections that have not logged in yet
 	failures int // logins that were refused, until forgiven
-	delayed  int // of waiting: those whose refusal has to wait
+	checking int // of waiting: those whose login is looked at, or whose refusal has to wait
 	last     time.Time
 }
 
@@ -35,8 +35,8 @@ const (
 	forgiven = 10 * time.Minute
 	// maxVisitors bounds the addresses that are remembered for their failures.
 	maxVisitors = 16 << 10
-	// maxDelayed refusals of an address wait at a time; meanwhile it is told nothing more.
-	maxDelayed = 8
+	// maxChecking logins of an address with failures are looked at at a time.
+	maxChecking = 8
 )
 
 func newDoor(maxConnections int, now func() time.Time) *door {
@@ -74,42 +74,42 @@ func (d *door) enter(key netip.Prefix) bool {
 		v = &visitor{}
 		d.visitor[key] = v
 	}
-	if v.waiting >= d.most || v.delayed >= maxDelayed {
+	if v.waiting >= d.most {
 		return false
 	}
 	v.waiting++
 	return true
 }
 
-func (d *door) leave(key netip.Prefix) {
+// admit tells whether a login may be looked at. An address with failures may have few at a
+// time, as each that fails keeps its place until it may hear so: that bounds how fast many
+// connections can guess.
+func (d *door) admit(key netip.Prefix) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	v := d.visitor[key]
+	if v.failures > freeFailures && d.now().Sub(v.last) <= forgiven && v.checking >= maxChecking {
+		return false
+	}
+	v.checking++
+	return true
+}
+
+// leave is the end of a login, whether it was admitted or not.
+func (d *door) leave(key netip.Prefix, admitted bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	v := d.visitor[key]
+	if admitted {
+		v.checking--
+	}
 	if v.waiting--; v.waiting == 0 && (v.failures == 0 || d.now().Sub(v.last) > forgiven) {
 		delete(d.visitor, key)
 	}
 }
 
-// refused notes a login that was refused, and waits until the client may hear of it, or ctx
-// ends. The address has entered.
-func (d *door) refused(ctx context.Context, key netip.Prefix) {
-	wait := d.note(key)
-	if wait == 0 {
-		return
-	}
-	t := time.NewTimer(wait)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.visitor[key].delayed--
-}
-
-// note counts a failure; what waits for it is counted, too.
-func (d *door) note(key netip.Prefix) time.Duration {
+// failed notes a login that failed. The address has entered.
+func (d *door) failed(key netip.Prefix) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	v := d.visitor[key]
@@ -119,23 +119,35 @@ func (d *door) note(key netip.Prefix) time.Duration {
 	}
 	v.failures++
 	v.last = now
-	wait := delay(v.failures)
-	if wait > 0 {
-		v.delayed++
-	}
-	return wait
 }
 
-// pardoned takes a failure back that was none.
-func (d *door) pardoned(key netip.Prefix) {
+// delay waits as long as the answer to the last failure of an address has to, and to one that
+// comes so many later. The address has entered.
+func (d *door) delay(ctx context.Context, key netip.Prefix, more int) {
+	wait := d.hold(key, more)
+	if wait == 0 {
+		return
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+func (d *door) hold(key netip.Prefix, more int) time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	v := d.visitor[key]
-	v.failures = max(0, v.failures-1)
+	if v.failures == 0 || d.now().Sub(v.last) > forgiven {
+		return 0
+	}
+	return delayOf(v.failures + more)
 }
 
-// delay is that of the answer to the nth failure.
-func delay(n int) time.Duration {
+// delayOf is that of the answer to the nth failure.
+func delayOf(n int) time.Duration {
 	if n <= freeFailures {
 		return 0
 	}

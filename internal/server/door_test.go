@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,49 +30,48 @@ func TestDoor(t *testing.T) {
 	if d.enter(a) || !d.enter(b) {
 		t.Error("the 11th of one address may not come in, and another address may")
 	}
-	d.leave(a)
+	d.leave(a, false)
 	if !d.enter(a) {
 		t.Error("one has left, and none may come in")
 	}
 	var delays []time.Duration
 	for range 10 {
-		delays = append(delays, d.note(a)/time.Millisecond)
+		next := d.hold(a, 1)
+		d.failed(a)
+		if now := d.hold(a, 0); now != next && len(delays) > 0 {
+			t.Errorf("who is not known waits %v, who is %v", next, now)
+		}
+		delays = append(delays, d.hold(a, 0)/time.Millisecond)
 	}
 	if got := fmt.Sprintf("%d", delays); got != "[0 0 0 250 500 1000 2000 4000 5000 5000]" {
 		t.Errorf("delays %s", got)
 	}
-	if d.note(b) != 0 {
+	if d.failed(b); d.hold(b, 0) != 0 {
 		t.Error("another address waits for it")
 	}
-	// Meanwhile nobody may come in from there, so that nobody guesses faster by many.
-	d.leave(a)
-	if d.enter(a) {
-		d.leave(a)
-		if d.visitor[a].delayed != 7 {
-			t.Errorf("%d wait", d.visitor[a].delayed)
-		}
-		d.visitor[a].delayed = maxDelayed
-		if d.enter(a) {
-			t.Error("one more may guess")
+	// Few are looked at at a time, so that nobody guesses faster by many.
+	for i := range maxChecking {
+		if !d.admit(a) {
+			t.Errorf("login %d is not looked at", i)
 		}
 	}
-	d.visitor[a].waiting++
-	d.visitor[a].delayed = 0
-	for range 20 {
-		d.pardoned(a)
+	if d.admit(a) {
+		t.Error("one more is")
 	}
-	if d.visitor[a].failures != 0 || d.note(a) != 0 {
-		t.Error("what was pardoned counts")
+	d.leave(a, true)
+	if !d.enter(a) || !d.admit(a) || !d.admit(b) {
+		t.Error("one is through, or comes from elsewhere, and is not")
 	}
+	d.visitor[a].checking, d.visitor[b].checking = 0, 0
 	now = now.Add(forgiven + time.Second)
-	if d.note(a) != 0 {
+	if d.failed(a); d.hold(a, 0) != 0 {
 		t.Error("it is never forgiven")
 	}
 	// Whoever has failed is remembered when it is gone, and who has not is not; both within bounds.
 	for range 10 {
-		d.leave(a)
+		d.leave(a, false)
 	}
-	d.leave(b)
+	d.leave(b, false)
 	if len(d.visitor) != 1 { // b's failure is old
 		t.Errorf("%d are remembered", len(d.visitor))
 	}
@@ -80,8 +80,8 @@ func TestDoor(t *testing.T) {
 		if !d.enter(key) {
 			t.Fatal("it is full")
 		}
-		d.note(key)
-		d.leave(key)
+		d.failed(key)
+		d.leave(key, false)
 	}
 	if len(d.visitor) > maxVisitors {
 		t.Errorf("%d are remembered", len(d.visitor))
@@ -132,9 +132,30 @@ func TestSilent(t *testing.T) {
 	c := r.dial()
 	_ = c.Close()
 
-	// Who gives up as soon as the server asks for the password itself knows as much, for a
-	// user that is there (whose digest is known) and for one that is not.
-	for _, user := range []string{testUser, "nobody"} {
+	// Those whose digest is not known yet, as after a start, do not wait for each other.
+	many := newUsersRig(t)
+	var logins sync.WaitGroup
+	for range 20 {
+		logins.Go(func() {
+			c, err := wire.Dial(t.Context(), wire.ClientConfig{Address: many.addr, User: "root", Password: []byte(testPassword), TLSMode: wire.TLSRequired})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_ = c.Close()
+		})
+	}
+	logins.Wait()
+	door := many.server.door
+	door.mu.Lock()
+	if v := door.visitor[doorKey(&net.TCPAddr{IP: net.ParseIP("127.0.0.1")})]; v != nil && v.failures > 0 {
+		t.Errorf("logins that were right count as %d failures", v.failures)
+	}
+	door.mu.Unlock()
+
+	// Who gives up as soon as the server asks for the password itself knows as much, if the
+	// digest is known.
+	for _, user := range []string{testUser} {
 		fresh := newRig(t)
 		began := time.Now()
 		for range freeFailures + 2 {

@@ -16,6 +16,7 @@ import (
 type patientConn struct {
 	net.Conn
 	patience time.Duration
+	checking bool // its login is looked at: see door; of the goroutine that logs it in
 
 	mu    sync.Mutex
 	hurry bool // the deadline stands, and moves no more

@@ -186,8 +186,13 @@ func New(cfg Config) (*Server, error) {
 	s.acceptor, err = wire.NewAcceptor(wire.AcceptorConfig{
 		Version: firstVersion, VersionNow: s.greeting, Accounts: cfg.Accounts, TLS: cfg.TLS, RSAKey: cfg.RSAKey,
 		RequireTLS: cfg.RequireTLS, AllowNative: cfg.AllowNative, HandshakeTimeout: cfg.HandshakeTimeout,
-		Refused:    func(ctx context.Context, nc net.Conn) { s.door.refused(ctx, doorKey(nc.RemoteAddr())) },
-		Pardoned:   func(nc net.Conn) { s.door.pardoned(doorKey(nc.RemoteAddr())) },
+		Admit: func(nc net.Conn) bool {
+			pc := nc.(*patientConn)
+			pc.checking = s.door.admit(doorKey(nc.RemoteAddr()))
+			return pc.checking
+		},
+		Failed:     func(nc net.Conn) { s.door.failed(doorKey(nc.RemoteAddr())) },
+		Delay:      func(ctx context.Context, nc net.Conn, more int) { s.door.delay(ctx, doorKey(nc.RemoteAddr()), more) },
 		ReadBuffer: commandBuffer, WriteBuffer: idleBuffer,
 	})
 	if err != nil {
@@ -331,7 +336,7 @@ func (s *Server) handle(ctx context.Context, nc net.Conn) {
 	pc := newPatientConn(nc, s.cfg.WriteTimeout)
 	defer pc.Close()
 	ws, err := s.acceptor.Accept(ctx, pc)
-	s.door.leave(key)
+	s.door.leave(key, pc.checking)
 	if err != nil {
 		if ctx.Err() == nil {
 			s.count.failedLogins.Add(1)

@@ -105,7 +105,8 @@ func cannotUser(verb sql.UserVerb, names []string) error {
 
 // users is CREATE USER, ALTER USER, DROP USER and SET PASSWORD.
 func (c *session) users(ctx context.Context, st *sql.Users) error {
-	if c.may(account.Super) != nil {
+	own := c.may(account.Super) != nil
+	if own {
 		if !c.ownPassword(st) {
 			return c.may(account.Super)
 		}
@@ -149,6 +150,9 @@ func (c *session) users(ctx context.Context, st *sql.Users) error {
 			}
 			if st.Verb == sql.AlterUser {
 				ch.Account = old
+			}
+			if own && old.ID != c.ws.AccountID { // this node has not heard of it before
+				return nil, c.may(account.Super)
 			}
 			if st.Users[i].Identified {
 				identities[i].On(&ch.Account)
@@ -265,7 +269,7 @@ func (c *session) showGrants(st *sql.Show) (*sql.ResultSet, error) {
 			return nil, c.noDatabase("mysql")
 		}
 		a, there := users.Table().Get(user, host)
-		if !there {
+		if !there || own && a.ID != c.ws.AccountID && c.may(account.Super) != nil {
 			return nil, noGrant(user, host)
 		}
 		p = a.Privileges

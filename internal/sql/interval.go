@@ -49,9 +49,10 @@ func (ev *evaluation) addInterval(date Expr, interval *Op, sign int64) (Value, e
 			break
 		}
 	}
-	const most = 400_000 * 366 * 24 // hours: years of more digits than there are
 	n := v[1].Float64()
-	if err != nil || n > most || n < -most {
+	const days = 4_000_000 // more than there are
+	perDay := map[string]float64{"MICROSECOND": 24 * 3600e6, "SECOND": 24 * 3600, "MINUTE": 24 * 60, "HOUR": 24, "DAY": 1, "WEEK": 1. / 7, "MONTH": 1. / 28, "QUARTER": 1. / 84, "YEAR": 1. / 365}[unit]
+	if in := n / perDay; err != nil || !(in < days && in > -days) { // nor what is no number
 		return Null, nil
 	}
 	if unit != "SECOND" { // of which alone there are parts

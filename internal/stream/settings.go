@@ -210,7 +210,7 @@ func (s *Stream) askLeader(ctx context.Context, q asked) (uint64, error) {
 		return 0, err
 	}
 	if b, err = s.node.AskLeader(ctx, b); err != nil {
-		if errors.Is(err, cluster.ErrNoLeader) { // nobody was asked
+		if errors.Is(err, cluster.ErrNoLeader) && !errors.Is(err, cluster.ErrDeposed) { // nobody was asked
 			return 0, err
 		}
 		return 0, errors.Join(ErrUncertain, err)

@@ -9,6 +9,9 @@ import (
 // error 1045, and an unknown user goes through the steps of a known one. The greeting
 // named the plugin greeted.
 func (a *Acceptor) authenticate(ctx context.Context, s *Session, l *login, greeted string, nonce []byte) error {
+	if a.cfg.Admit != nil && !a.cfg.Admit(s.raw) {
+		return Errorf(ErConCount, "Too many connections from this address wait to hear that their login has failed")
+	}
 	acc, known := a.cfg.Accounts.Account(l.user, s.Host)
 	if !known {
 		acc = a.decoy(l.user)
@@ -53,9 +56,6 @@ func (a *Acceptor) authenticate(ctx context.Context, s *Session, l *login, greet
 		return accessDenied(l.user, s.Host, withPassword)
 	}
 	s.AccountHost, s.AccountID = acc.Host, acc.ID
-	if s.suspected {
-		a.cfg.Pardoned(s.raw)
-	}
 	return nil
 }
 
@@ -102,10 +102,15 @@ func (a *Acceptor) checkSHA2(ctx context.Context, s *Session, user string, v *Ve
 	if len(answer) != 32 {
 		return false, nil // not an answer of this plugin
 	}
-	// What is asked for next tells who knows the digest that the password is wrong: it counts
-	// as a failure, and comes as late as one, for all whose answer did not do, users who are
-	// not there among them.
-	a.refused(ctx, s)
+	// If the digest is known, what is asked for next tells that the password is wrong: it counts
+	// as a failure, and comes as late as one. If it is not, perhaps as there is no such user,
+	// nothing is known yet; but it comes as late, so that it tells nothing of that either.
+	if digest != nil {
+		a.failed(s)
+		a.delay(ctx, s, 0)
+	} else {
+		a.delay(ctx, s, 1)
+	}
 	if err := s.WritePacket([]byte{headerMoreData, 4}); err != nil { // perform_full_authentication
 		return false, err
 	}

@@ -54,11 +54,13 @@ type AcceptorConfig struct {
 	// HandshakeTimeout bounds the time from accept to the end of the login; 10 s
 	// if zero (MySQL's connect_timeout).
 	HandshakeTimeout time.Duration
-	// Refused, if set, is told of each login whose name or password is wrong, as soon as the
-	// server knows or cannot rule it out, and returns when the client may hear of it. Pardoned
-	// is told of those that were right after all.
-	Refused     func(ctx context.Context, nc net.Conn)
-	Pardoned    func(nc net.Conn)
+	// Admit, if set, tells whether the login of a client may be looked at at all.
+	Admit func(nc net.Conn) bool
+	// Failed, if set, is told of each login whose name or password is wrong. Delay, which is set
+	// then, too, waits until such a client may hear of it: after as many failures as there were,
+	// and so many more.
+	Failed      func(nc net.Conn)
+	Delay       func(ctx context.Context, nc net.Conn, more int)
 	ReadBuffer  int // bytes, see NewConn
 	WriteBuffer int // bytes
 }
@@ -129,14 +131,22 @@ type Session struct {
 
 	caps uint32 // those both sides have
 
-	suspected bool // Refused was told of the login
+	counted, delayed bool // its failure was, in the login
 }
 
-// refused holds the client up, once for each login.
-func (a *Acceptor) refused(ctx context.Context, s *Session) {
-	if a.cfg.Refused != nil && !s.suspected {
-		s.suspected = true
-		a.cfg.Refused(ctx, s.raw)
+// failed counts the login as one that failed, once.
+func (a *Acceptor) failed(s *Session) {
+	if a.cfg.Failed != nil && !s.counted {
+		s.counted = true
+		a.cfg.Failed(s.raw)
+	}
+}
+
+// delay holds the client up, once.
+func (a *Acceptor) delay(ctx context.Context, s *Session, more int) {
+	if a.cfg.Failed != nil && !s.delayed {
+		s.delayed = true
+		a.cfg.Delay(ctx, s.raw, more)
 	}
 }
 
@@ -209,7 +219,8 @@ func (a *Acceptor) login(ctx context.Context, c *Conn, id uint32) (*Session, err
 	err := a.handshake(ctx, s)
 	var refusal *Error
 	if IsCode(err, ErAccessDenied) {
-		a.refused(ctx, s)
+		a.failed(s)
+		a.delay(ctx, s, 0)
 	}
 	if errors.As(err, &refusal) {
 		if s.WriteError(refusal) == nil {
