@@ -28,6 +28,7 @@ import (
 	"kingbus/internal/server"
 	"kingbus/internal/source"
 	"kingbus/internal/stream"
+	"kingbus/internal/variable"
 	"kingbus/internal/vfs"
 	"kingbus/internal/wire"
 )
@@ -68,6 +69,7 @@ type node struct {
 	served served
 	users  *account.Store
 	follow *follow.Store
+	values atomic.Pointer[variable.Values] // of the variables, as they are in effect
 	meter  *meter.Meter
 	hooks  hook.Set
 	admin  *admin.Server
@@ -151,11 +153,31 @@ func (s *served) tellNow() {
 type replicasTold map[string]hook.Position
 
 func (n *node) tellReplicas() json.RawMessage {
-	if n.cfg.Source.Acknowledge.Replicas == 0 {
+	have := n.waits.Have()
+	if have == nil { // nobody waits for them
 		return nil
 	}
-	b, _ := json.Marshal(replicasTold(n.waits.Have())) // cannot fail
+	b, _ := json.Marshal(replicasTold(have)) // cannot fail
 	return b
+}
+
+// ownValues are those of the node's settings.
+func (n *node) ownValues() variable.Values {
+	return variable.Values{
+		Retention: stream.Retention{Bytes: n.cfg.Retain.Size, Age: n.cfg.Retain.Age, Force: n.cfg.Retain.Force},
+		SemiSync:  n.cfg.Source.SemiSync, Acknowledge: n.cfg.Source.Acknowledge, Waits: n.cfg.Replica.SemiSync,
+	}
+}
+
+// settled puts in effect what the settings of the cluster say.
+func (n *node) settled(s stream.Settings) {
+	v, err := variable.Effective(n.ownValues(), s)
+	if err != nil {
+		n.log.Error("a variable of the cluster cannot be understood by this node: does it run an older kingbus than the others?", "error", err)
+	}
+	n.values.Store(&v)
+	n.waits.Configure(v.Waits, v.Acknowledge.Replicas > 0)
+	n.semi.Configure(v.SemiSync, v.Acknowledge)
 }
 
 // toldReplicas takes what another node tells.
@@ -176,12 +198,11 @@ func (n *node) openStream(ctx context.Context) error {
 		return err
 	}
 	n.waits = semisync.NewSource(n.cfg.Replica.SemiSync, &n.served, n.log.With("part", "semi-sync"))
-	if n.cfg.Source.Acknowledge.Replicas > 0 {
-		n.waits.Chain(func(name string, at hook.Position) {
-			n.semi.Has(name, n.cfg.Peers.Name, at)
-			n.served.tellNow()
-		})
-	}
+	n.waits.Tell(func(name string, at hook.Position) {
+		n.semi.Has(name, n.cfg.Peers.Name, at)
+		n.served.tellNow()
+	})
+	n.settled(stream.Settings{})
 	n.waits.Observe(&n.hooks)
 	n.stops = append(n.stops, stage{"semi-sync", func(context.Context) error {
 		n.waits.Close()
@@ -189,8 +210,8 @@ func (n *node) openStream(ctx context.Context) error {
 	}})
 	s, err := stream.Open(stream.Config{
 		Dir: n.cfg.DataDir, Log: n.log, Peering: peering, Interrupt: ctx.Done(),
-		Retention:   stream.Retention{Bytes: n.cfg.Retain.Size, Age: n.cfg.Retain.Age, Force: n.cfg.Retain.Force},
-		DiskReserve: n.cfg.DiskReserve, Hooks: n.hooks, Tell: n.tellReplicas, Told: n.toldReplicas,
+		Retention:   func() stream.Retention { return n.values.Load().Retention },
+		DiskReserve: n.cfg.DiskReserve, Hooks: n.hooks, Settled: n.settled, Tell: n.tellReplicas, Told: n.toldReplicas,
 	})
 	if errors.Is(err, vfs.ErrLocked) {
 		return fmt.Errorf("another kingbus runs on the data folder %s: stop that one first, or give this one a folder of its own with --data-dir", n.cfg.DataDir)
@@ -291,7 +312,7 @@ func (n *node) startServer(context.Context) error {
 		Stream: server.Binlog(n.stream), Accounts: n.users, Users: n.users, Follow: n.follow,
 		TLS: tlsConfig, RSAKey: material.Password, AllowNative: true,
 		MaxConnections: n.cfg.MaxConnections, Log: n.log.With("part", "server"), Unfit: n.unfit,
-		Hooks: n.hooks, Variables: n.waits.Variables(), Status: n.waits.StatusVariables, Replication: n.replication,
+		Hooks: n.hooks, Globals: variable.NewStore(n.stream, n.ownValues()), Status: n.waits.StatusVariables, Replication: n.replication,
 	})
 	if err != nil {
 		return err

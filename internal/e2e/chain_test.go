@@ -3,12 +3,15 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"kingbus/internal/admin"
 	"kingbus/internal/mysqltest"
 	"kingbus/internal/semisync"
+	protocol "kingbus/internal/wire"
 )
 
 // waitingSource is a source that waits for kingbus without a time limit.
@@ -164,3 +167,99 @@ func TestChainedDegrade(t *testing.T) {
 
 // afterPatience is when a test has waited long enough.
 func afterPatience() <-chan time.Time { return time.After(patience) }
+
+// TestChainedByStatement: what the acknowledgement waits for is changed while commits go on,
+// on any node, and holds for whoever leads, after a restart, too.
+func TestChainedByStatement(t *testing.T) {
+	ctx := context.Background()
+	dir := evidence(t)
+	src := waitingSource(t, dir)
+	c := newCluster(t, dir, src, 3, "--semi-sync=on", "--heartbeat=50ms", "--election-timeout=500ms")
+	leader := c.awaitLeader()
+	var follower *node
+	for _, name := range c.names {
+		if c.nodes[name] != leader {
+			follower = c.nodes[name]
+		}
+	}
+	pw := filepath.Join(dir, "dba.password")
+	if err := os.WriteFile(pw, []byte(password), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	leader.insist("user", "add", "dba", "--super", "--password-file", pw)
+	say := func(n *node, sql string) string {
+		t.Helper()
+		limit, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		conn, err := protocol.Dial(limit, protocol.ClientConfig{Address: fmt.Sprintf("127.0.0.1:%d", n.mysqlPort), User: "dba", Password: []byte(password), TLSMode: protocol.TLSRequired})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		res, err := conn.Query(limit, sql)
+		if err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+		if len(res.Rows) == 0 {
+			return ""
+		}
+		return string(res.Rows[0][0])
+	}
+	finish := func(what string, done <-chan error) {
+		t.Helper()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+		case <-afterPatience():
+			t.Fatalf("%s hangs", what)
+		}
+	}
+	hangs := func(what string, done <-chan error) {
+		t.Helper()
+		c.awaitLeader().await("a commit to wait for replicas: "+what, chained(semisync.ChainHolds, 1))
+		select {
+		case err := <-done:
+			t.Fatalf("%s was confirmed too early: %v", what, err)
+		default:
+		}
+	}
+	a := semiSyncReplica(t, "replica-a")
+	follower.follow(ctx, a, "SOURCE_AUTO_POSITION=1")
+	finish("a commit with the quorum", commit(src, "CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY AUTO_INCREMENT, b TEXT)"))
+
+	say(follower, "SET PERSIST kingbus_acknowledge = 'quorum+1', PERSIST kingbus_acknowledge_timeout = 300, PERSIST kingbus_acknowledge_on_timeout = 'hold'")
+	for i := range 20 {
+		finish("a commit", commit(src, fmt.Sprintf("INSERT INTO d.t (b) VALUES ('%d')", i)))
+	}
+	leader.await("replicas to be waited for", chained(semisync.ChainWaits, 0))
+	a.Pause()
+	waits := commit(src, "INSERT INTO d.t (b) VALUES ('waits')")
+	hangs("while the replica hangs", waits)
+	say(follower, "SET GLOBAL kingbus_acknowledge = 'quorum'")
+	finish("the commit that waited for nothing any more", waits)
+	finish("a commit with the quorum", commit(src, "INSERT INTO d.t (b) VALUES ('quorum')"))
+	say(leader, "SET GLOBAL kingbus_acknowledge = 'quorum+1'")
+	waits = commit(src, "INSERT INTO d.t (b) VALUES ('waits again')")
+	hangs("while the replica hangs", waits)
+	leader.kill()
+	hangs("under another leader", waits)
+	leader.start()
+	hangs("with all nodes", waits)
+	if got := say(leader, "SELECT @@global.kingbus_acknowledge"); got != "quorum+1" {
+		t.Errorf("the node that was started again says %q", got)
+	}
+	say(follower, "SET GLOBAL kingbus_acknowledge_on_timeout = 'degrade'")
+	finish("the commit that waited too long", waits)
+	a.Resume()
+	say(follower, "SET GLOBAL kingbus_acknowledge_on_timeout = 'hold'")
+	for i := range 20 {
+		finish("a commit", commit(src, fmt.Sprintf("INSERT INTO d.t (b) VALUES ('%d')", i)))
+	}
+	limit, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if _, err := a.Await(limit, "SELECT COUNT(*) FROM d.t", func(rows [][]string) bool { return rows[0][0] == "43" }); err != nil {
+		t.Error(err)
+	}
+}

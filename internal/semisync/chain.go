@@ -57,6 +57,14 @@ func ParseAcknowledge(s string) (replicas int, err error) {
 	return replicas, nil
 }
 
+// FormatAcknowledge is the text that ParseAcknowledge reads.
+func FormatAcknowledge(replicas int) string {
+	if replicas == 0 {
+		return "quorum"
+	}
+	return "quorum+" + strconv.Itoa(replicas)
+}
+
 // chain is the decision how far the source may be acknowledged where replicas have to have
 // a transaction, too. It is pure. Every node keeps one; that of the leader counts.
 type chain struct {
@@ -99,6 +107,19 @@ func (c *chain) begin(at place, source hook.Position, now time.Time) {
 	}
 }
 
+// configure changes what is waited for, and tells whether something is let go by it. What was
+// let go stays so; what waits, and what comes from now on, waits for what is said now.
+func (c *chain) configure(s ChainSettings) (released bool) {
+	c.ChainSettings, c.degraded = s, false
+	c.enough = c.group()
+	n := 0
+	for ; n < len(c.waiting) && (c.Replicas == 0 || c.waiting[n].at.compare(c.enough) <= 0); n++ {
+		c.allowed = c.waiting[n].source
+	}
+	c.waiting = slices.Delete(c.waiting, 0, n)
+	return n > 0
+}
+
 // commit notes transactions up to a place. One that begin was told of is not new.
 func (c *chain) commit(at place, source hook.Position, now time.Time) {
 	if at.compare(c.newest) > 0 {
@@ -109,8 +130,8 @@ func (c *chain) commit(at place, source hook.Position, now time.Time) {
 func (c *chain) wait(at place, source hook.Position, now time.Time) {
 	c.newest = at
 	switch {
-	case c.Replicas == 0, at == place{}: // nothing was ever stored
-	case c.degraded, c.enough.compare(at) >= 0:
+	case at == place{}: // nothing was ever stored
+	case c.Replicas == 0, c.degraded, c.enough.compare(at) >= 0:
 		c.allowed = source
 	case len(c.waiting) >= maxWaiting:
 		last := &c.waiting[len(c.waiting)-1]
@@ -160,11 +181,12 @@ func (c *chain) keepUp(now time.Time) bool {
 
 // group finds out what enough replicas have.
 func (c *chain) group() place {
-	if len(c.replicas) < c.Replicas {
+	n := max(c.Replicas, 1)
+	if len(c.replicas) < n {
 		return place{}
 	}
 	all := slices.SortedFunc(maps.Values(c.replicas), func(a, b place) int { return b.compare(a) })
-	return all[max(c.Replicas, 1)-1]
+	return all[n-1]
 }
 
 // late returns when the oldest has waited too long; zero: nothing waits.

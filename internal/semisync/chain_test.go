@@ -109,6 +109,7 @@ type slowChain struct {
 	commits  []slowChained
 	has      map[string]uint64
 	released int // of commits, from the first on
+	kept     int // so many of them were let go under other settings
 	degraded bool
 	mark     slowChained
 }
@@ -159,6 +160,7 @@ func playChain(t *testing.T, settings ChainSettings, steps []byte) {
 	m := &slowChain{ChainSettings: settings, has: map[string]uint64{}}
 	now, pos := epoch, uint64(0)
 	for i, b := range steps {
+		before := m.Replicas
 		switch arg := uint64(b >> 3); b & 7 {
 		case 0, 1, 2:
 			pos += 1 + arg%4
@@ -177,19 +179,30 @@ func playChain(t *testing.T, settings ChainSettings, steps []byte) {
 		case 6:
 			now = now.Add(time.Duration(arg) * 100 * time.Millisecond)
 		default:
-			c.expire(now)
-			m.settle(now, false, true)
+			if arg < 24 {
+				c.expire(now)
+				m.settle(now, false, true)
+				break
+			}
+			m.Replicas, m.Timeout, m.degraded = int(arg%4), time.Duration(1+arg%3)*500*time.Millisecond, false
+			m.settle(now, false, false)
+			c.configure(m.ChainSettings)
 		}
 		allowed := uint64(0)
 		if m.released > 0 {
 			allowed = m.commits[m.released-1].pos
 		}
 		if len(c.waiting) != len(m.commits)-m.released || c.degraded != m.degraded || len(c.waiting) > 0 && c.allowed.Pos != allowed {
+			t.Logf("%v %v", settings, steps[:i+1])
 			t.Fatalf("step %d: %d wait, degraded %v, up to %v; the model: %d, %v, %d", i, len(c.waiting), c.degraded, c.allowed, len(m.commits)-m.released, m.degraded, allowed)
 		}
 		// Nothing is let go that too few have, unless the policy said so.
 		if settings.Policy == PolicyHold {
-			for _, done := range m.commits[:m.released] {
+			m.kept = min(m.kept, m.released)
+			if m.Replicas != before {
+				m.kept = m.released // what was let go before stays so
+			}
+			for _, done := range m.commits[m.kept:m.released] {
 				if !m.had(done) {
 					t.Fatalf("step %d: %d was let go, and only %v have it", i, done.pos, m.has)
 				}

@@ -18,6 +18,7 @@ import (
 	"kingbus/internal/hook"
 	"kingbus/internal/server"
 	"kingbus/internal/source"
+	"kingbus/internal/sql"
 	"kingbus/internal/stream"
 	"kingbus/internal/vfs"
 	"kingbus/internal/wire"
@@ -249,7 +250,7 @@ func TestOldForms(t *testing.T) {
 				}
 			}
 			discard := slog.New(slog.DiscardHandler)
-			r := &rig{t: t, replica: NewReplica(ModeAuto, ChainSettings{}, nil, discard)}
+			r := &rig{t: t, replica: NewReplica(ModeAuto, ChainSettings{}, files{}, discard)}
 			var binlogs later
 			waits := NewSource(WaitSettings{Enabled: true, Timeout: time.Hour, Replicas: 1, NoReplica: true}, &binlogs, discard)
 			defer waits.Close()
@@ -306,7 +307,7 @@ func oldReplica(t *testing.T, st *stream.Stream, hooks hook.Set, waits *Source, 
 	t.Helper()
 	srv, err := server.New(server.Config{
 		Stream: server.Binlog(st), Accounts: newOldAccount(t), AllowNative: true, Hooks: hooks,
-		Variables: waits.Variables(), Status: waits.StatusVariables, Log: slog.New(slog.DiscardHandler),
+		Variables: []sql.Variable{{Name: "rpl_semi_sync_master_enabled", Type: sql.VarBool, Default: sql.Bool(true)}}, Status: waits.StatusVariables, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

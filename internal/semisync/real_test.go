@@ -52,7 +52,7 @@ func newRigOf(t *testing.T, flavour mysqltest.Flavour, mode Mode, pause func()) 
 	if err := r.src.CreateUser(t.Context(), mysqltest.User{Name: "repl", Password: "p", Grants: "REPLICATION SLAVE, REPLICATION CLIENT"}); err != nil {
 		t.Fatal(err)
 	}
-	r.replica = NewReplica(mode, ChainSettings{}, nil, slog.New(slog.DiscardHandler))
+	r.replica = NewReplica(mode, ChainSettings{}, files{}, slog.New(slog.DiscardHandler))
 	hooks := hook.Set{Storage: []hook.Storage{r.replica}, RelayIO: []hook.RelayIO{r.replica}}
 	st, err := stream.Open(stream.Config{FS: vfs.NewMem(1), Dir: "/kingbus", Hooks: hooks, Pause: pause, Peering: cluster.Peering{Heartbeat: 10 * time.Millisecond}})
 	if err != nil {

@@ -157,18 +157,35 @@ type answers struct {
 
 // Observe registers it with all hooks that it needs.
 func (r *Replica) Observe(s *hook.Set) {
-	if r.chain.Replicas > 0 {
-		s.Transaction = append(s.Transaction, r)
-	}
+	s.Transaction = append(s.Transaction, r)
 	s.Storage = append(s.Storage, r)
 	s.RelayIO = append(s.RelayIO, r)
 }
 
-// NewReplica returns an observer. The stream is needed only if answers wait for replicas.
+// NewReplica returns an observer.
 func NewReplica(mode Mode, settings ChainSettings, stream Binlog, log *slog.Logger) *Replica {
 	return &Replica{
 		mode: mode, stream: stream, log: log, now: time.Now, chain: newChain(settings), has: map[string]Acknowledged{},
 		status: Status{Mode: mode, State: StateOff},
+	}
+}
+
+// Configure changes the settings. The mode holds from the next connection on. It must be
+// called between the applying of two entries, on all nodes at the same place of the log:
+// what is committed behind that, replicas are asked about wherever they hang.
+func (r *Replica) Configure(mode Mode, settings ChainSettings) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mode, r.status.Mode = mode, mode
+	if settings == r.chain.ChainSettings {
+		return
+	}
+	r.log.Info("acknowledgements to the source wait for others than before", "for", FormatAcknowledge(settings.Replicas), "timeout", settings.Timeout, "on_timeout", settings.Policy)
+	if r.chain.configure(settings) {
+		r.releasedLocked()
+	}
+	if r.link != nil { // there may be less time
+		r.link.watchReplicas()
 	}
 }
 
@@ -218,7 +235,10 @@ func (e *NotOffered) NextStep() string {
 // and, if so, announces a semi-sync replica. The source asks then from the first
 // event on, in its own time.
 func (r *Replica) BeforeRequest(ctx context.Context, l *hook.Link) error {
-	if r.mode == ModeOff {
+	r.mu.Lock()
+	mode := r.mode
+	r.mu.Unlock()
+	if mode == ModeOff {
 		return nil
 	}
 	name, value, offered, err := probe(ctx, l)
@@ -229,7 +249,7 @@ func (r *Replica) BeforeRequest(ctx context.Context, l *hook.Link) error {
 	r.status.Offered, r.status.Enabled = offered, value == "1" || value == "ON"
 	r.mu.Unlock()
 	if !offered {
-		if r.mode == ModeOn {
+		if mode == ModeOn {
 			return &NotOffered{l.Source}
 		}
 		return nil
@@ -240,10 +260,8 @@ func (r *Replica) BeforeRequest(ctx context.Context, l *hook.Link) error {
 	}
 	a := &answers{Link: l, name: name, acks: newAcks(l.Durable), wake: make(chan struct{}, 1), waits: make(chan struct{}, 1)}
 	var served place
-	if r.chain.Replicas > 0 {
-		served.file, _ = r.stream.FileNumber(l.Served.File) // 0: nothing was ever stored
-		served.pos = l.Served.Pos
-	}
+	served.file, _ = r.stream.FileNumber(l.Served.File) // 0: nothing was ever stored
+	served.pos = l.Served.Pos
 	r.mu.Lock()
 	r.link, r.durable = a, l.Durable
 	r.chain.begin(served, l.Durable, r.now())
@@ -262,9 +280,7 @@ func (r *Replica) BeforeRequest(ctx context.Context, l *hook.Link) error {
 	r.mu.Unlock()
 	a.group.Go(func() { r.answer(a) })
 	a.group.Go(func() { r.watch(a) })
-	if r.chain.Replicas > 0 {
-		a.group.Go(func() { r.expire(a) })
-	}
+	a.group.Go(func() { r.expire(a) })
 	return nil
 }
 
@@ -279,17 +295,22 @@ func (r *Replica) AfterCommit(c hook.Commit) {
 	none := len(r.chain.waiting) == 0
 	r.chain.commit(place{file, c.At.Pos}, c.Source, r.now())
 	if r.link != nil && none && len(r.chain.waiting) > 0 {
-		select {
-		case r.link.waits <- struct{}{}:
-		default:
-		}
+		r.link.watchReplicas()
+	}
+}
+
+// watchReplicas has expire look again.
+func (a *answers) watchReplicas() {
+	select {
+	case a.waits <- struct{}{}:
+	default:
 	}
 }
 
 // Has notes that a replica, on whichever node, has everything up to a place in the served
 // binlog.
 func (r *Replica) Has(name, node string, at hook.Position) {
-	if r.chain.Replicas == 0 || len(name) > maxReplicaName || len(node) > maxReplicaName {
+	if len(name) > maxReplicaName || len(node) > maxReplicaName {
 		return
 	}
 	file, ok := r.stream.FileNumber(at.File)
@@ -298,6 +319,9 @@ func (r *Replica) Has(name, node string, at hook.Position) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.chain.Replicas == 0 {
+		return
+	}
 	degraded := r.chain.degraded
 	released := r.chain.has(name, place{file, at.Pos}, r.now())
 	if p := r.chain.replicas[name]; p == (place{file, at.Pos}) {

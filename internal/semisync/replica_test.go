@@ -32,7 +32,7 @@ func TestHandshake(t *testing.T) {
 		"another error":       {ModeAuto, errors.New("gone"), yes, "source", false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := NewReplica(tc.mode, ChainSettings{}, nil, slog.New(slog.DiscardHandler))
+			r := NewReplica(tc.mode, ChainSettings{}, files{}, slog.New(slog.DiscardHandler))
 			ended := make(chan struct{})
 			var asked []string
 			l := &hook.Link{Source: "s:1", Ended: ended, Query: func(_ context.Context, sql string) ([][][]byte, error) {
@@ -79,7 +79,7 @@ func TestHandshake(t *testing.T) {
 // TestAnswers: packets as the source expects them, one at a time, and none after the
 // end.
 func TestAnswers(t *testing.T) {
-	r := NewReplica(ModeAuto, ChainSettings{}, nil, slog.New(slog.DiscardHandler))
+	r := NewReplica(ModeAuto, ChainSettings{}, files{}, slog.New(slog.DiscardHandler))
 	ended, sent := make(chan struct{}), make(chan string, 10)
 	l := &hook.Link{
 		Source: "s:1", Ended: ended, Durable: at("b.000001", 4),

@@ -70,12 +70,31 @@ func NewSource(settings WaitSettings, binlog Binlog, log *slog.Logger) *Source {
 	return s
 }
 
-// Chain makes it ask at every transaction's end, and tell what its replicas have: for an
-// acknowledgement to the source that waits for replicas. It is called once, before
-// Observe; acked must not block.
-func (s *Source) Chain(acked func(name string, at hook.Position)) {
-	s.chained = &ends{}
-	s.acked, s.have = acked, map[string]hook.Position{}
+// Tell has acked called, which must not block, with what replicas have acknowledged, while
+// the acknowledgement to the source waits for replicas (Configure). It is called once, before
+// Observe.
+func (s *Source) Tell(acked func(name string, at hook.Position)) { s.acked = acked }
+
+// Configure changes the settings. chained makes it ask at every transaction's end, and tell
+// what its replicas have: see Replica.Configure, also for when it must be called.
+func (s *Source) Configure(settings WaitSettings, chained bool) {
+	settings.Replicas = max(1, settings.Replicas)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case !chained:
+		s.chained, s.have = nil, nil
+	case s.chained == nil:
+		s.chained, s.have = &ends{}, map[string]hook.Position{}
+		s.chained.add(s.waits.committed)
+	}
+	if settings != s.waits.WaitSettings {
+		s.waits.configure(settings, s.now())
+		select { // there may be less time
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // Have returns what the replicas of this node have, those that were connected lately

@@ -143,7 +143,8 @@ func FuzzParseAck(f *testing.F) {
 func TestNames(t *testing.T) {
 	s := NewSource(WaitSettings{}, files{"b.000001": 1}, slog.New(slog.DiscardHandler))
 	defer s.Close()
-	s.Chain(func(string, hook.Position) {})
+	s.Tell(func(string, hook.Position) {})
+	s.Configure(WaitSettings{}, true)
 	for _, name := range []string{"", strings.Repeat("u", 1<<20), "AAAAAAAA-1111-2222-3333-444444444444", "aaaaaaaa-1111-2222-3333-444444444444"} {
 		newDump(t, s, name, at("b.000001", 4))
 	}

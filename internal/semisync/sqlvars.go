@@ -6,31 +6,6 @@ import (
 	"kingbus/internal/sql"
 )
 
-// Variables are the system variables of a semi-sync source, under MySQL's new and old
-// names. They cannot be set yet.
-func (s *Source) Variables() []sql.Variable {
-	settings := s.Status().WaitSettings
-	var out []sql.Variable
-	add := func(kind sql.VarType, value sql.Value, names ...string) {
-		for _, name := range names {
-			out = append(out, sql.Variable{Name: name, Type: kind, ReadOnly: true, Default: value})
-		}
-	}
-	for _, prefix := range []string{"rpl_semi_sync_source_", "rpl_semi_sync_master_"} {
-		replica := "replica"
-		if prefix == "rpl_semi_sync_master_" {
-			replica = "slave"
-		}
-		add(sql.VarBool, sql.Bool(settings.Enabled), prefix+"enabled")
-		add(sql.VarUint, sql.Uint(uint64(settings.Timeout.Milliseconds())), prefix+"timeout")
-		add(sql.VarUint, sql.Uint(uint64(settings.Replicas)), prefix+"wait_for_"+replica+"_count")
-		add(sql.VarBool, sql.Bool(settings.NoReplica), prefix+"wait_no_"+replica)
-		add(sql.VarString, sql.String("AFTER_SYNC"), prefix+"wait_point")
-		add(sql.VarUint, sql.Uint(32), prefix+"trace_level")
-	}
-	return out
-}
-
 // StatusVariables are MySQL's, under new and old names. Those that MySQL 5.7 and later
 // do not count any more are 0, as there.
 func (s *Source) StatusVariables() []sql.Variable {

@@ -88,6 +88,28 @@ func (w *waits) commit(at place, n uint64, now time.Time) {
 	}
 }
 
+// configure changes the settings, with what MySQL makes of that: switched off, or with nobody
+// to wait for, nobody waits any more; switched on, or told to wait although nobody is there,
+// the next transaction waits.
+func (w *waits) configure(s WaitSettings, now time.Time) {
+	was := w.WaitSettings
+	w.WaitSettings = s
+	enough := s.NoReplica || len(w.replicas) >= s.Replicas
+	switch {
+	case !s.Enabled:
+		if was.Enabled {
+			w.fallBack()
+		}
+	case !was.Enabled, s.NoReplica && !was.NoReplica:
+		w.on = w.on || enough
+	case !enough && w.on:
+		w.fallBack()
+	}
+	if w.reply = (place{}); w.on {
+		w.release(now)
+	}
+}
+
 // join and leave are replicas that come and go, each under a name of its own.
 func (w *waits) join(name string) {
 	if _, there := w.replicas[name]; !there {
@@ -121,7 +143,13 @@ func (w *waits) ack(name string, at place, now time.Time) {
 		}
 		w.on = true
 	}
-	if group.compare(w.reply) <= 0 {
+	w.release(now)
+}
+
+// release lets go of what enough replicas have.
+func (w *waits) release(now time.Time) {
+	group, enough := w.group()
+	if !enough || group.compare(w.reply) <= 0 {
 		return
 	}
 	w.reply = group

@@ -183,6 +183,9 @@ func (m *slowWaits) fallBack() {
 }
 
 func (m *slowWaits) settle() {
+	if !m.s.Enabled {
+		return
+	}
 	var have []place
 	for _, p := range m.have {
 		have = append(have, p)
@@ -202,6 +205,21 @@ func (m *slowWaits) settle() {
 				m.all[i].fate = "yes"
 			}
 		}
+	}
+}
+
+// configure is told what the settings were before.
+func (m *slowWaits) configure(was WaitSettings) {
+	enough := m.s.NoReplica || len(m.have) >= m.s.Replicas
+	switch {
+	case was.Enabled && !m.s.Enabled, m.s.Enabled && was.Enabled && m.on && !enough:
+		m.fallBack()
+	case m.s.Enabled && enough && (!was.Enabled || !was.NoReplica && m.s.NoReplica):
+		m.on = true
+	}
+	m.before = place{}
+	if m.on {
+		m.settle()
 	}
 }
 
@@ -233,6 +251,8 @@ func waitsHistory(t *testing.T, rng *rand.Rand, steps int) {
 			w.commit(end, n, now)
 			c := slowCommit{wait: wait{end, n, now}}
 			switch {
+			case !m.s.Enabled:
+				c.fate = "not counted"
 			case !m.on:
 				c.fate = "no"
 			case end.compare(m.before) <= 0:
@@ -262,6 +282,23 @@ func waitsHistory(t *testing.T, rng *rand.Rand, steps int) {
 				m.settle()
 			}
 		case 7:
+			if rng.IntN(4) == 0 { // the settings are changed
+				was := s
+				switch rng.IntN(4) {
+				case 0:
+					s.Enabled = !s.Enabled
+				case 1:
+					s.NoReplica = !s.NoReplica
+				case 2:
+					s.Replicas = 1 + rng.IntN(3)
+				default:
+					s.Timeout = time.Duration(1+rng.IntN(50)) * time.Millisecond
+				}
+				w.configure(s, now)
+				m.s = s
+				m.configure(was)
+				break
+			}
 			now = now.Add(time.Duration(rng.IntN(30)) * time.Millisecond)
 			next := w.expire(now)
 			for _, c := range m.all {
@@ -283,6 +320,7 @@ func waitsHistory(t *testing.T, rng *rand.Rand, steps int) {
 				yes += c.n
 			case "no":
 				no += c.n
+			case "not counted":
 			default:
 				left += c.n
 			}

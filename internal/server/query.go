@@ -120,6 +120,10 @@ func (c *session) execute(ctx context.Context, st sql.Statement) (*sql.ResultSet
 		return nil, c.resetReplica(ctx, st)
 	case *sql.Purge:
 		return nil, c.purge(ctx, st)
+	case *sql.ResetPersist:
+		return nil, c.resetPersist(ctx, st)
+	case *sql.Plugin:
+		return nil, c.installPlugin(ctx, st)
 	case *sql.Flush:
 		return nil, wire.Errorf(wire.ErSpecificAccessDenied, "Access denied; you need (at least one of) the RELOAD privilege(s) for this operation")
 	case *sql.Unsupported:
@@ -159,6 +163,7 @@ func (c *session) rows(rs *sql.ResultSet) error {
 
 func wireColumn(c sql.Column) wire.Column {
 	out := wire.Column{Name: c.Name, Charset: c.Charset, Length: c.Length, Type: byte(c.Type), Decimals: c.Decimals}
+	out.Flags = c.Flags
 	if !c.Nullable {
 		out.Flags |= wire.FlagNotNull
 	}

@@ -72,7 +72,7 @@ func (c *session) table(st *sql.Show) (*sql.ResultSet, error) {
 	case sql.ShowEngines:
 		return result(text("Engine", 64), text("Support", 8), text("Comment", 80), text("Transactions", 3), text("XA", 3), text("Savepoints", 3)), nil
 	case sql.ShowPlugins:
-		return result(text("Name", 64), text("Status", 10), text("Type", 80), text("Library", 64), text("License", 80)), nil
+		return c.showPlugins(), nil
 	case sql.ShowCollation:
 		return result(text("Collation", 64), text("Charset", 64), sql.UnsignedColumn("Id"), text("Default", 3), text("Compiled", 3),
 			sql.UnsignedColumn("Sortlen"), text("Pad_attribute", 9)), nil

@@ -8,6 +8,7 @@ import (
 	"kingbus/internal/binlog"
 	"kingbus/internal/sql"
 	"kingbus/internal/stream"
+	"kingbus/internal/wire"
 )
 
 // variables are the system variables of a new session: the source's own values,
@@ -125,8 +126,20 @@ func (s *Server) ownVariables(src stream.Source) []sql.Variable {
 	on := func(name string, value bool, aliases ...string) sql.Variable {
 		return sql.Variable{Name: name, Aliases: aliases, Type: sql.VarBool, ReadOnly: true, Default: sql.Bool(value)}
 	}
-	fixed := func(name, value string) sql.Variable {
-		return sql.Variable{Name: name, Type: sql.VarString, ReadOnly: true, Default: sql.String(value)}
+	fixed := func(name, value string, aliases ...string) sql.Variable {
+		return sql.Variable{Name: name, Aliases: aliases, Type: sql.VarString, ReadOnly: true, Default: sql.String(value)}
+	}
+	// What switches a server over sets these; they cannot be switched off.
+	always := func(name string) sql.Variable {
+		v := on(name, true)
+		v.ReadOnly, v.Dynamic = false, true
+		v.Check = func(x sql.Value) (sql.Value, error) {
+			if text := x.Text(); text != "1" && !strings.EqualFold(text, "ON") && !strings.EqualFold(text, "TRUE") {
+				return sql.Null, wire.Errorf(wire.ErNotSupportedYet, "kingbus is always read only: nobody writes to it but its source")
+			}
+			return sql.Bool(true), nil
+		}
+		return v
 	}
 	list := []sql.Variable{
 		number("server_id", func() uint64 { return uint64(status().Identity.ServerID) }),
@@ -139,10 +152,17 @@ func (s *Server) ownVariables(src stream.Source) []sql.Variable {
 		fixed("hostname", s.cfg.Hostname), fixed("report_host", ""),
 		number("port", func() uint64 { return uint64(s.cfg.Port) }), number("report_port", func() uint64 { return uint64(s.cfg.Port) }),
 		on("log_bin", true), on("log_replica_updates", true, "log_slave_updates"),
-		on("read_only", true), on("super_read_only", true), on("innodb_read_only", false),
+		always("read_only"), always("super_read_only"), on("innodb_read_only", false),
 		fixed("init_connect", ""),
 	}
 	list = append(list, s.cfg.Variables...)
+	if s.cfg.Globals != nil {
+		list = append(list, s.cfg.Globals.Variables()...)
+		list = append(list, fixed("rpl_semi_sync_source_wait_point", "AFTER_SYNC", "rpl_semi_sync_master_wait_point"), on("binlog_expire_logs_auto_purge", true))
+		for _, name := range []string{"source", "master", "replica", "slave"} {
+			list = append(list, number("rpl_semi_sync_"+name+"_trace_level", func() uint64 { return 32 }))
+		}
+	}
 	if src.Version == "" {
 		list = append(list, fixed("binlog_format", "ROW"), fixed("binlog_checksum", "CRC32"), fixed("binlog_row_image", "FULL"),
 			number("lower_case_table_names", func() uint64 { return 0 }))

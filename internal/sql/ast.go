@@ -11,7 +11,8 @@ const (
 	ScopeNone Scope = iota
 	ScopeSession
 	ScopeGlobal
-	ScopePersist // SET PERSIST and PERSIST_ONLY
+	ScopePersist
+	ScopePersistOnly
 )
 
 type (
@@ -107,6 +108,19 @@ type (
 		Before Expr // nil: To is given
 	}
 
+	// Plugin is INSTALL PLUGIN and UNINSTALL PLUGIN.
+	Plugin struct {
+		Uninstall bool
+		Name      string
+		Library   string // SONAME
+	}
+
+	// ResetPersist is RESET PERSIST [[IF EXISTS] Name]; Name "" is all of them.
+	ResetPersist struct {
+		Name     string
+		Tolerant bool
+	}
+
 	// Unsupported is a statement of MySQL's that is recognized by its first words only.
 	Unsupported struct{ Verb string } // upper case, e.g. "CHANGE REPLICATION SOURCE", "INSERT"
 )
@@ -135,7 +149,9 @@ type SourceOption struct {
 	Value Value
 }
 
-func (*Unsupported) statement() {}
+func (*Plugin) statement()       {}
+func (*ResetPersist) statement() {}
+func (*Unsupported) statement()  {}
 
 // UserName is the name of an account; Host is in small letters.
 type UserName struct {

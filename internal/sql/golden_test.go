@@ -179,6 +179,10 @@ func (testEnv) WaitExecuted(set gtid.Set, timeout time.Duration) (bool, error) {
 	return set.IsEmpty(), nil
 }
 
+func (testEnv) SetGlobal(values []GlobalValue) error {
+	return Errorf(1227, "42000", "nobody may set %d variables", len(values))
+}
+
 func testVariables(t testing.TB) *Variables {
 	t.Helper()
 	vars, err := NewVariables(DefaultSessionVariables(), []Variable{

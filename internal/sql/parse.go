@@ -215,6 +215,19 @@ func (p *parser) statement() Statement {
 		}
 		p.expect("BEFORE")
 		return &Purge{Before: p.expr()}
+	case p.accept("INSTALL PLUGIN"):
+		st := &Plugin{Name: p.name()}
+		p.expect("SONAME")
+		st.Library = p.take(tokString)
+		return st
+	case p.accept("UNINSTALL PLUGIN"):
+		return &Plugin{Uninstall: true, Name: p.name()}
+	case p.accept("RESET PERSIST"):
+		st := &ResetPersist{Tolerant: p.accept("IF EXISTS")}
+		if st.Tolerant || p.tok().kind != tokEOF {
+			st.Name = p.name()
+		}
+		return st
 	}
 	if st := p.accountStatement(); st != nil {
 		return st
@@ -241,7 +254,7 @@ var unsupportedVerbs = [...]string{
 	"CHECK", "CHECKSUM", "CLONE", "CREATE", "DEALLOCATE", "DELETE", "DESC", "DESCRIBE", "DROP",
 	"EXECUTE", "EXPLAIN", "GET DIAGNOSTICS", "HANDLER", "HELP", "IMPORT", "INSERT", "INSTALL", "LOAD", "LOCK",
 	"OPTIMIZE", "PREPARE", "RELEASE SAVEPOINT", "RENAME", "REPAIR", "REPLACE",
-	"RESET BINARY LOGS AND GTIDS", "RESET MASTER", "RESET PERSIST", "RESTART",
+	"RESET BINARY LOGS AND GTIDS", "RESET MASTER", "RESTART",
 	"ROLLBACK", "SAVEPOINT", "SHOW COLUMNS", "SHOW CREATE", "SHOW ENGINE", "SHOW EVENTS", "SHOW EXTENDED", "SHOW FIELDS",
 	"SHOW FULL COLUMNS", "SHOW FULL FIELDS", "SHOW FUNCTION", "SHOW INDEX", "SHOW INDEXES", "SHOW KEYS", "SHOW OPEN",
 	"SHOW PRIVILEGES", "SHOW PROCEDURE", "SHOW PROFILE", "SHOW PROFILES", "SHOW RELAYLOG", "SHOW TABLE", "SHOW TRIGGERS",

@@ -182,8 +182,10 @@ func (p *parser) scope() Scope {
 		return ScopeGlobal
 	case p.accept("SESSION", "LOCAL"):
 		return ScopeSession
-	case p.accept("PERSIST", "PERSIST_ONLY"):
+	case p.accept("PERSIST"):
 		return ScopePersist
+	case p.accept("PERSIST_ONLY"):
+		return ScopePersistOnly
 	}
 	return ScopeNone
 }

@@ -36,7 +36,19 @@ type Column struct {
 	Length   uint32 // display width in bytes
 	Decimals uint8  // 31 for strings and floating point
 	Charset  uint16 // collation id
+	Flags    uint16 // those of the protocol that do not follow from the rest, see above
 }
+
+// Flags of columns (include/mysql_com.h).
+const (
+	FlagPrimaryKey  uint16 = 1 << 1
+	FlagMultipleKey uint16 = 1 << 3
+	FlagBlob        uint16 = 1 << 4
+	FlagEnum        uint16 = 1 << 8
+	FlagTimestamp   uint16 = 1 << 10
+	FlagNoDefault   uint16 = 1 << 12
+	FlagPartKey     uint16 = 1 << 14
+)
 
 // Binary tells whether values are bytes or numbers instead of text.
 func (c Column) Binary() bool { return c.Charset == charsetBinary }
@@ -80,7 +92,7 @@ func (ev *evaluation) column(name string, e Expr, v Value) Column {
 		case *Literal:
 			c.Type = TypeNull
 		case *UserVar:
-			c.Type, c.Decimals = TypeVarString, 31
+			c.Type, c.Length, c.Decimals = TypeVarString, 65532, 31
 		case *Call:
 			c = TextColumn(name, 0)
 		}

@@ -19,6 +19,15 @@ type Env interface {
 	// WaitExecuted waits until all of a set is there, for a time, or for ever if that is 0;
 	// false is too late.
 	WaitExecuted(set gtid.Set, timeout time.Duration) (bool, error)
+	// SetGlobal sets the global values of variables that are Dynamic, all or none.
+	SetGlobal([]GlobalValue) error
+}
+
+// GlobalValue is what SET GLOBAL and SET PERSIST give to a variable, by the name that it has.
+type GlobalValue struct {
+	Name    string
+	Value   Value
+	Default bool // instead of Value
 }
 
 // Session evaluates the statements of one connection: it holds its user variables and its values of system variables.
@@ -46,10 +55,19 @@ func (s *Session) UserVariable(name string) Value { return s.user[strings.ToLowe
 // setUser sets user variables, all or none: error 1105 if the session's variables would become larger than
 // MaxUserVariables, 3061 for a bad name.
 func (s *Session) setUser(values map[string]Value) error {
-	size := s.userBytes
+	size, err := s.checkUser(values)
+	if err == nil {
+		s.storeUser(values, size)
+	}
+	return err
+}
+
+// checkUser returns how large the session's variables would be.
+func (s *Session) checkUser(values map[string]Value) (size int, err error) {
+	size = s.userBytes
 	for name, value := range values {
 		if n := utf8.RuneCountInString(name); n == 0 || n > 64 {
-			return Errorf(3061, "42000", "User variable name '%s' is illegal", clip(name, 64))
+			return 0, Errorf(3061, "42000", "User variable name '%s' is illegal", clip(name, 64))
 		}
 		if old, ok := s.user[name]; ok {
 			size -= 64 + len(name) + len(old.s)
@@ -57,8 +75,12 @@ func (s *Session) setUser(values map[string]Value) error {
 		size += 64 + len(name) + len(value.s)
 	}
 	if size > MaxUserVariables {
-		return Errorf(1105, "HY000", "kingbus keeps at most %d bytes of user variables per connection", MaxUserVariables)
+		return 0, Errorf(1105, "HY000", "kingbus keeps at most %d bytes of user variables per connection", MaxUserVariables)
 	}
+	return size, nil
+}
+
+func (s *Session) storeUser(values map[string]Value, size int) {
 	s.userBytes = size
 	for name, value := range values {
 		if value.kind == KindDatetime {
@@ -67,7 +89,6 @@ func (s *Session) setUser(values map[string]Value) error {
 		value.s = strings.Clone(value.s) // the statement's text is not to be kept
 		s.user[strings.Clone(name)] = value
 	}
-	return nil
 }
 
 // SystemVariable returns @@name in a scope: 1193 if it does not exist, 1238 if not in that scope.
@@ -221,7 +242,7 @@ func (s *Session) ShowStatus(status *Variables, show *Show) (*ResultSet, error) 
 
 func (s *Session) showTable(t *Variables, show *Show) (*ResultSet, error) {
 	name, value := TextColumn("Variable_name", 64), TextColumn("Value", 1024)
-	name.Decimals, value.Decimals, value.Nullable = 0, 0, true
+	name.Decimals, name.Flags, value.Decimals, value.Nullable = 0, FlagNoDefault, 0, true
 	rs := &ResultSet{Columns: []Column{name, value}}
 	for _, name := range t.names {
 		v := t.byName[name]

@@ -27,13 +27,28 @@ func (s *Session) Set(set *Set) error {
 			user[strings.ToLower(item.Name)] = todo[i].value
 		}
 	}
-	if err := s.setUser(user); err != nil {
+	var global []GlobalValue
+	for _, a := range todo {
+		if a.Kind == SetSystem && a.Scope > ScopeSession {
+			global = append(global, GlobalValue{Name: a.variable.Name, Value: a.value, Default: a.Value == nil})
+		}
+	}
+	size, err := s.checkUser(user)
+	if err != nil {
 		return err
 	}
+	if len(global) > 0 {
+		if err := s.env.SetGlobal(global); err != nil {
+			return err
+		}
+	}
+	s.storeUser(user, size)
 	for _, a := range todo {
 		switch a.Kind {
 		case SetSystem:
-			s.store(a)
+			if a.Scope <= ScopeSession {
+				s.store(a)
+			}
 		case SetNames, SetCharacterSet:
 			s.setNames(a.client, a.connection)
 		}

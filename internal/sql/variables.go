@@ -33,14 +33,14 @@ const (
 // Variable is a system variable.
 //
 // Its global value is what Get says, or Default. A session may set its own value if the scope allows and the variable
-// is not ReadOnly; nothing else can be set: SET GLOBAL is refused for every variable, since a kingbus is configured
-// elsewhere.
+// is not ReadOnly. SET GLOBAL is for those that are Dynamic, and Env carries it out.
 type Variable struct {
 	Name     string
 	Aliases  []string // other names of the same variable, e.g. those with master and slave
 	Type     VarType
 	Scope    VarScope
 	ReadOnly bool // error 1238 on SET
+	Dynamic  bool // Env.SetGlobal sets the global value
 	Fixed    bool // the session's value cannot be set, error 1621; the global one could be
 	Nullable bool // SET may give NULL
 	Default  Value
@@ -120,8 +120,12 @@ func (v *Variable) settable(scope Scope) error {
 		return Errorf(1229, "HY000", "Variable '%s' is a GLOBAL variable and should be set with SET GLOBAL", v.Name)
 	case v.Scope == SessionOnly && scope > ScopeSession:
 		return Errorf(1228, "HY000", "Variable '%s' is a SESSION variable and can't be used with SET GLOBAL", v.Name)
+	case scope == ScopePersistOnly:
+		return Errorf(CodeNotSupported, "42000", "kingbus does not support SET PERSIST_ONLY: SET PERSIST changes the variable on all nodes, at once and for good")
+	case scope > ScopeSession && !v.Dynamic:
+		return Errorf(CodeNotSupported, "42000", "kingbus does not support SET GLOBAL %s: it is the source's, or comes from the settings of each node (kingbus config docs)", v.Name)
 	case scope > ScopeSession:
-		return Errorf(CodeNotSupported, "42000", "kingbus does not support SET GLOBAL %s: global settings come from its configuration", v.Name)
+		return nil
 	case v.Fixed:
 		return Errorf(1621, "HY000", "SESSION variable '%s' is read-only. Use SET GLOBAL to assign the value", v.Name)
 	}

@@ -15,6 +15,14 @@ var _ cluster.StateMachine = machine{}
 
 func (m machine) Restore(index uint64, encoded []byte, segments []uint64) error {
 	s := m.s
+	if err := s.restore(index, encoded, segments); err != nil {
+		return err
+	}
+	s.tellSettled()
+	return nil
+}
+
+func (s *Stream) restore(index uint64, encoded []byte, segments []uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state, s.index.blocks, s.index.bytes, s.purged = &state{}, nil, 0, nil // it may be the second try
@@ -32,41 +40,68 @@ func (m machine) Restore(index uint64, encoded []byte, segments []uint64) error 
 
 func (m machine) Apply(entries []cluster.Entry) error {
 	s := m.s
-	moved, source, err := s.apply(entries)
-	if err != nil {
-		return err
-	}
-	s.tellEnds()
-	if moved {
-		for _, o := range s.cfg.Hooks.Storage {
-			o.AfterSync(source)
+	for len(entries) > 0 {
+		done, err := s.apply(entries)
+		if err != nil {
+			return err
 		}
+		s.tellEnds()
+		if done.moved {
+			for _, o := range s.cfg.Hooks.Storage {
+				o.AfterSync(done.source)
+			}
+		}
+		if done.settled {
+			s.tellSettled()
+		}
+		entries = entries[done.entries:]
 	}
 	return nil
 }
 
-// apply folds entries in, and tells whether there is a new boundary, and where.
-func (s *Stream) apply(entries []cluster.Entry) (moved bool, source hook.Position, err error) {
+// folded is what apply has done with so many entries.
+type folded struct {
+	entries int
+	moved   bool          // there is a new boundary
+	source  hook.Position // where that is
+	settled bool          // the settings may be others
+}
+
+// tellSettled tells of the settings.
+func (s *Stream) tellSettled() {
+	if s.cfg.Settled != nil {
+		s.cfg.Settled(s.Settings())
+	}
+}
+
+// apply folds entries in, up to one that changes the settings.
+func (s *Stream) apply(entries []cluster.Entry) (done folded, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, entry := range entries {
+		if done.settled {
+			break
+		}
+		done.entries++
 		s.tail.add(entry)
 		if entry.Payload == nil {
 			continue
 		}
 		e, err := s.state.apply(entry.Index, entry.Payload)
 		if err != nil {
-			return false, hook.Position{}, err
+			return folded{}, err
 		}
 		s.applied(entry, e)
 		s.noteEnds(entry.Index, e)
-		moved = moved || e.moved
+		done.moved = done.moved || e.moved
+		done.settled = e.changed != 0
 	}
-	if moved {
+	if done.moved {
 		s.notifyLocked()
 	}
 	_, at := s.state.coordinates()
-	return moved, hook.Position(at), nil
+	done.source = hook.Position(at)
+	return done, nil
 }
 
 // ending is how transactions ended, for the hooks.

@@ -46,11 +46,15 @@ func (s *Stream) retain(ctx context.Context) error {
 func (s *Stream) expired() string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	var r Retention
+	if s.cfg.Retention != nil {
+		r = s.cfg.Retention()
+	}
 	oldest := uint32(0)
-	if !s.cfg.Retention.Force {
+	if !r.Force {
 		oldest = s.neededAnywhereLocked()
 	}
-	return s.cfg.Retention.oldestKept(s.state.files, oldest, s.cfg.Now())
+	return r.oldestKept(s.state.files, oldest, s.cfg.Now())
 }
 
 // Needed returns the oldest file that a reader of any node is in, "" if there is none, as

@@ -46,8 +46,9 @@ type Config struct {
 	FS  vfs.FS // nil = the operating system's
 	Dir string
 	Log *slog.Logger
-	// Retention says what may be removed; the zero value keeps everything.
-	Retention Retention
+	// Retention says what may be removed, whenever it is looked for; nil, or the zero value,
+	// keeps everything.
+	Retention func() Retention
 	// SegmentBytes, InFlight, Window, Interrupt, Pause and Peering are the cluster's; 0 = its defaults.
 	SegmentBytes int64
 	InFlight     int
@@ -64,6 +65,10 @@ type Config struct {
 	Now func() time.Time
 	// Hooks are called from Open on: what a start replays is told again.
 	Hooks hook.Set
+	// Settled is told of the settings of the cluster whenever they may be others, from Open on,
+	// in the apply goroutine: when the entry that changes them is applied and before anything
+	// behind it is, on every node. It must not wait. nil: nobody is told.
+	Settled func(Settings)
 	// Tell returns what the other nodes of the cluster are told beside the stream's own,
 	// as JSON: twice a second, and after TellNow at once the one that leads. Told is given
 	// what another one tells, with its name, as it comes. They must not block. nil: nothing.

@@ -28,6 +28,7 @@ const (
 	ErHostIsBlocked            uint16 = 1129
 	ErHostNotPrivileged        uint16 = 1130
 	ErNonexistingGrant         uint16 = 1141
+	ErTableAccessDenied        uint16 = 1142
 	ErNoSuchTable              uint16 = 1146
 	ErNetPacketTooLarge        uint16 = 1153
 	ErNetPacketsOutOfOrder     uint16 = 1156
@@ -49,6 +50,7 @@ const (
 	ErOptionPreventsStatement  uint16 = 1290
 	ErQueryInterrupted         uint16 = 1317
 	ErPluginIsNotLoaded        uint16 = 1524
+	ErSPDoesNotExist           uint16 = 1305
 	ErMalformedGTIDSetEncoding uint16 = 1773
 	ErMalformedPacket          uint16 = 1835
 	ErSecureTransportRequired  uint16 = 3159
@@ -106,7 +108,7 @@ func sqlState(code uint16) string {
 	case ErNoDB:
 		return "3D000"
 	case ErDBAccessDenied, ErBadDB, ErParse, ErEmptyQuery, ErSpecificAccessDenied, ErWrongValueForVar, ErNotSupportedYet,
-		ErNonexistingGrant, ErCantCreateUserWithGrant:
+		ErNonexistingGrant, ErCantCreateUserWithGrant, ErTableAccessDenied, ErSPDoesNotExist:
 		return "42000"
 	case ErBadField:
 		return "42S22"
