@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"kingbus/internal/config"
+	"kingbus/internal/variable"
 )
 
 func configCommand(p process) *cobra.Command {
@@ -63,7 +64,7 @@ func writeConfigDocs(out io.Writer) error {
 	b.WriteString(`# Settings
 
 Made by ` + "`kingbus config docs`" + `. Each setting of a node is a flag of ` + "`kingbus serve`" + `, an environment variable, and a key of the YAML file that ` + "`--config`" + ` or KINGBUS_CONFIG names; a flag wins over the
-environment, that over the file. ` + "`kingbus config check FILE`" + ` says what is wrong with a file. What holds for the whole cluster, accounts and the source, is changed on-line: see the README.
+environment, that over the file. ` + "`kingbus config check FILE`" + ` says what is wrong with a file. What holds for the whole cluster is changed on-line, on any node: accounts and the source (see the README), and some variables, with SET PERSIST; they are on top of the settings that name them here, and RESET PERSIST takes that back.
 
 | setting | variable | default | what |
 | --- | --- | --- | --- |
@@ -81,7 +82,16 @@ environment, that over the file. ` + "`kingbus config check FILE`" + ` says what
 		if def != "" {
 			def = "`" + def + "`"
 		}
-		fmt.Fprintf(&b, "| %s | `%s` | %s | %s |\n", cell.Replace(name), s.Env(), cell.Replace(def), cell.Replace(s.Help))
+		help := s.Help
+		for _, d := range variable.Definitions() {
+			if d.Setting == s.Key {
+				help += fmt.Sprintf("; on-line, for all nodes: `%s`", strings.Join(append([]string{d.Name}, d.Aliases...), "`, `"))
+				if d.Unit != "" {
+					help += ", in " + d.Unit
+				}
+			}
+		}
+		fmt.Fprintf(&b, "| %s | `%s` | %s | %s |\n", cell.Replace(name), s.Env(), cell.Replace(def), cell.Replace(help))
 	}
 	_, err := io.WriteString(out, b.String())
 	return err

@@ -383,7 +383,7 @@ func (r *Replica) expire(a *answers) {
 			if !r.held {
 				r.held = true
 				r.log.Warn("replicas take too long: commits at the source hang until they have what waits", "replicas", r.chain.Replicas, "timeout", r.chain.Timeout,
-					"next_step", "see `kingbus status` which replicas lag; or restart kingbus with --acknowledge=quorum")
+					"next_step", "see `kingbus status` which replicas lag; or SET GLOBAL kingbus_acknowledge = 'quorum', on any node")
 			}
 			timer.Reset(r.chain.Timeout)
 		}

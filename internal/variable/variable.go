@@ -35,6 +35,7 @@ type Definition struct {
 	Setting  string
 	Type     sql.VarType
 	Min, Max uint64   // of sql.VarUint
+	Unit     string   // of sql.VarUint: "seconds", "milliseconds", "bytes", or "" if it counts
 	Values   []string // of sql.VarEnum
 
 	check func(sql.Value) (sql.Value, error)
@@ -45,8 +46,8 @@ type Definition struct {
 // Definitions returns all of them.
 func Definitions() []Definition {
 	const maxUint32 = math.MaxUint32
-	whole := func(name, setting string, least, most uint64, get func(Values) uint64, set func(*Values, uint64), aliases ...string) Definition {
-		return Definition{Name: name, Aliases: aliases, Setting: setting, Type: sql.VarUint, Min: least, Max: most,
+	whole := func(name, setting, unit string, least, most uint64, get func(Values) uint64, set func(*Values, uint64), aliases ...string) Definition {
+		return Definition{Name: name, Aliases: aliases, Setting: setting, Unit: unit, Type: sql.VarUint, Min: least, Max: most,
 			get: func(v Values) sql.Value { return sql.Uint(get(v)) },
 			set: func(v *Values, x sql.Value) { n, _ := x.Uint64(); set(v, n) }}
 	}
@@ -57,10 +58,10 @@ func Definitions() []Definition {
 	}
 	milliseconds := func(d time.Duration) uint64 { return uint64(d.Milliseconds()) }
 	return []Definition{
-		whole("binlog_expire_logs_seconds", "retain-age", 0, maxUint32,
+		whole("binlog_expire_logs_seconds", "retain-age", "seconds", 0, maxUint32,
 			func(v Values) uint64 { return uint64(v.Retention.Age / time.Second) },
 			func(v *Values, n uint64) { v.Retention.Age = time.Duration(n) * time.Second }),
-		whole("kingbus_retain_size", "retain-size", 0, math.MaxInt64,
+		whole("kingbus_retain_size", "retain-size", "bytes", 0, math.MaxInt64,
 			func(v Values) uint64 { return v.Retention.Bytes },
 			func(v *Values, n uint64) { v.Retention.Bytes = n }),
 		flag("kingbus_retain_force", "retain-force",
@@ -86,7 +87,7 @@ func Definitions() []Definition {
 			},
 			get: func(v Values) sql.Value { return sql.String(semisync.FormatAcknowledge(v.Acknowledge.Replicas)) },
 			set: func(v *Values, x sql.Value) { v.Acknowledge.Replicas, _ = semisync.ParseAcknowledge(x.Text()) }},
-		whole("kingbus_acknowledge_timeout", "acknowledge-timeout", 1, maxUint32,
+		whole("kingbus_acknowledge_timeout", "acknowledge-timeout", "milliseconds", 1, maxUint32,
 			func(v Values) uint64 { return milliseconds(v.Acknowledge.Timeout) },
 			func(v *Values, n uint64) { v.Acknowledge.Timeout = time.Duration(n) * time.Millisecond }),
 		{Name: "kingbus_acknowledge_on_timeout", Setting: "acknowledge-on-timeout", Type: sql.VarEnum,
@@ -97,10 +98,10 @@ func Definitions() []Definition {
 		flag("rpl_semi_sync_source_enabled", "replica-semi-sync",
 			func(v Values) bool { return v.Waits.Enabled },
 			func(v *Values, on bool) { v.Waits.Enabled = on }, "rpl_semi_sync_master_enabled"),
-		whole("rpl_semi_sync_source_timeout", "replica-semi-sync-timeout", 0, maxUint32,
+		whole("rpl_semi_sync_source_timeout", "replica-semi-sync-timeout", "milliseconds", 0, maxUint32,
 			func(v Values) uint64 { return milliseconds(v.Waits.Timeout) },
 			func(v *Values, n uint64) { v.Waits.Timeout = time.Duration(n) * time.Millisecond }, "rpl_semi_sync_master_timeout"),
-		whole("rpl_semi_sync_source_wait_for_replica_count", "replica-semi-sync-count", 1, math.MaxUint16,
+		whole("rpl_semi_sync_source_wait_for_replica_count", "replica-semi-sync-count", "", 1, math.MaxUint16,
 			func(v Values) uint64 { return uint64(v.Waits.Replicas) },
 			func(v *Values, n uint64) { v.Waits.Replicas = int(n) }, "rpl_semi_sync_master_wait_for_slave_count"),
 		flag("rpl_semi_sync_source_wait_no_replica", "replica-semi-sync-no-replica",
