@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"kingbus/internal/admin"
 	"kingbus/internal/mysqltest"
@@ -37,6 +38,28 @@ func TestFollowByStatement(t *testing.T) {
 			t.Errorf("%s, on %s: %v", s, m.name, err)
 		}
 	}
+	// tells waits until every node answers a SELECT so.
+	tells := func(sql, want string) {
+		t.Helper()
+		for _, m := range []*member{n1, n2} {
+			c, err := wire.Dial(ctx, wire.ClientConfig{Address: m.mysql, User: "dba", Password: []byte(secret), TLSMode: wire.TLSRequired, ReadTimeout: patience})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			got := ""
+			for late := time.Now().Add(patience); !strings.HasPrefix(got, want) || got == ""; time.Sleep(20 * time.Millisecond) {
+				res, err := c.Query(ctx, sql)
+				if err != nil || time.Now().After(late) {
+					t.Fatalf("%s, on %s: %q, %v, want %q", sql, m.name, got, err, want)
+				}
+				if len(res.Rows) == 1 {
+					got = string(res.Rows[0][0])
+				}
+			}
+		}
+	}
+	const service = "SELECT service_state FROM performance_schema.replication_connection_status"
 	rows := 0
 	insert := func() {
 		t.Helper()
@@ -75,11 +98,16 @@ func TestFollowByStatement(t *testing.T) {
 	leader.awaitStatus("the refused login", func(st admin.Status) bool {
 		return strings.Contains(st.Source.NextStep, "grant") || st.Source.Error != ""
 	})
+	// What only the leader sees, all nodes tell.
+	tells("SELECT last_error_message FROM performance_schema.replication_connection_status WHERE last_error_number <> 0", "the source refuses")
+	tells(service, "OFF")
 	say(other, "STOP REPLICA")
 	say(other, "CHANGE REPLICATION SOURCE TO SOURCE_PASSWORD='"+secret+"'")
 	say(other, "START REPLICA")
 	followed()
 	leader.want(0, []string{db.Addr(), "streaming"}, "status")
+	tells(service, "ON")
+	tells("SELECT IF(received_transaction_set = @@global.gtid_executed, 'all', received_transaction_set) FROM performance_schema.replication_connection_status", "all")
 
 	say(other, "STOP REPLICA IO_THREAD")
 	state(admin.SourceStopped)

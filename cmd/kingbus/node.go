@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -66,6 +65,7 @@ type node struct {
 	source atomic.Pointer[following] // nil until it is started
 	semi   *semisync.Replica         // towards the source
 	waits  *semisync.Source          // towards replicas
+	link   atomic.Pointer[heardLink] // what the leader tells of its link to the source
 	served served
 	users  *account.Store
 	follow *follow.Store
@@ -148,19 +148,6 @@ func (s *served) tellNow() {
 	}
 }
 
-// replicasTold is what a node tells the others of its semi-sync replicas: the places that they
-// have acknowledged, by name.
-type replicasTold map[string]hook.Position
-
-func (n *node) tellReplicas() json.RawMessage {
-	have := n.waits.Have()
-	if have == nil { // nobody waits for them
-		return nil
-	}
-	b, _ := json.Marshal(replicasTold(have)) // cannot fail
-	return b
-}
-
 // ownValues are those of the node's settings.
 func (n *node) ownValues() variable.Values {
 	return variable.Values{
@@ -178,18 +165,6 @@ func (n *node) settled(s stream.Settings) {
 	n.values.Store(&v)
 	n.waits.Configure(v.Waits, v.Acknowledge.Replicas > 0)
 	n.semi.Configure(v.SemiSync, v.Acknowledge)
-}
-
-// toldReplicas takes what another node tells.
-func (n *node) toldReplicas(node string, b json.RawMessage) {
-	var t replicasTold
-	if err := json.Unmarshal(b, &t); err != nil {
-		n.log.Debug("what a node tells of its replicas", "error", err)
-		return
-	}
-	for name, at := range t {
-		n.semi.Has(name, node, at)
-	}
 }
 
 func (n *node) openStream(ctx context.Context) error {
@@ -211,7 +186,7 @@ func (n *node) openStream(ctx context.Context) error {
 	s, err := stream.Open(stream.Config{
 		Dir: n.cfg.DataDir, Log: n.log, Peering: peering, Interrupt: ctx.Done(),
 		Retention:   func() stream.Retention { return n.values.Load().Retention },
-		DiskReserve: n.cfg.DiskReserve, Hooks: n.hooks, Settled: n.settled, Tell: n.tellReplicas, Told: n.toldReplicas,
+		DiskReserve: n.cfg.DiskReserve, Hooks: n.hooks, Settled: n.settled, Tell: n.tell, Told: n.told,
 	})
 	if errors.Is(err, vfs.ErrLocked) {
 		return fmt.Errorf("another kingbus runs on the data folder %s: stop that one first, or give this one a folder of its own with --data-dir", n.cfg.DataDir)

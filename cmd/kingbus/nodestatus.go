@@ -137,7 +137,10 @@ func (n *node) sourceStatus(st stream.Status, group admin.Cluster) admin.Source 
 	case s.State == source.StateWaiting: // what went wrong while this node led is no longer its business
 		out.NextStep = ""
 		if group.LeaderID != 0 && group.Role != admin.RoleLeader {
-			out.State = admin.SourceFollowed
+			out.State, out.Error, out.ErrorAt = admin.SourceFollowed, "", time.Time{}
+			if l := n.leaderLink(group.Leader); l != nil {
+				out.Error, out.ErrorAt, out.NextStep, out.Received = l.Error, utc(l.ErrorAt), l.NextStep, l.Received
+			}
 		}
 	case s.Problem == nil && s.LastError != "" && !out.Connected:
 		out.NextStep = "nothing yet: it is tried again by itself; if it lasts, check that the source runs and can be reached from here"
@@ -151,14 +154,17 @@ func (n *node) sourceStatus(st stream.Status, group admin.Cluster) admin.Source 
 const errReplicaFatal = 13117 // ER_REPLICA_FATAL_ERROR
 
 // replication is the link to the source in MySQL's words. A node that follows a leader
-// tells of the cluster's link as far as it knows: that there is a leader.
-func (n *node) replication() *server.Replication {
+// tells of the cluster's link what the leader says of it, or at least that there is one.
+func (n *node) replication() *server.Replication { return n.linkStatus(n.clusterStatus()) }
+
+// linkStatus looks at nothing of the cluster but this node's role and who leads.
+func (n *node) linkStatus(group admin.Cluster) *server.Replication {
 	f := n.source.Load()
 	if f == nil || f.source.Host == "" {
 		return nil
 	}
 	st := n.stream.Status()
-	out := n.sourceStatus(st, n.clusterStatus())
+	out := n.sourceStatus(st, group)
 	src := f.source
 	if f.puller == nil {
 		r := &server.Replication{Host: src.Host, Port: src.Port, User: src.User, Running: "No", Received: st.SourceEnd}
@@ -171,6 +177,11 @@ func (n *node) replication() *server.Replication {
 	r := &server.Replication{
 		Host: src.Host, Port: src.Port, User: src.User, Running: "Connecting", State: "Connecting to source",
 		TLS: s.TLS != "", ByGTID: s.GTIDs, Received: s.Received, ErrorAt: s.LastErrorAt,
+		Heartbeats: s.Heartbeats, HeartbeatAt: s.HeartbeatAt, HeartbeatEvery: src.Heartbeat,
+	}
+	if l := n.leaderLink(group.Leader); l != nil && out.State == admin.SourceFollowed {
+		l.show(r)
+		return r
 	}
 	switch {
 	case out.Connected:

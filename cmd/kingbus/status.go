@@ -167,7 +167,7 @@ func chainText(now time.Time, c *semisync.ChainStatus) string {
 		text += fmt.Sprintf("; replicas took too long %d times", c.Degraded)
 	}
 	if c.State == semisync.ChainHolds {
-		text += "; start the replicas that lag, or restart kingbus with --acknowledge=quorum"
+		text += "; start the replicas that lag, or SET GLOBAL kingbus_acknowledge = 'quorum'"
 	}
 	if len(c.Have) < c.Replicas {
 		text += fmt.Sprintf("; ONLY %d REPLICAS have ever acknowledged: connect more with semi-sync switched on", len(c.Have))

@@ -170,7 +170,7 @@ func wireColumn(c sql.Column) wire.Column {
 	if c.Unsigned {
 		out.Flags |= wire.FlagUnsigned
 	}
-	if c.Binary() {
+	if c.Binary() && !c.Stored {
 		out.Flags |= wire.FlagBinary
 	}
 	return out

@@ -28,6 +28,11 @@ type Replication struct {
 	Errno   uint16
 	Error   string
 	ErrorAt time.Time
+	// Heartbeats is how many came over the present connection, the last one at HeartbeatAt;
+	// HeartbeatEvery is how long the source may be silent before it sends one.
+	Heartbeats     uint64
+	HeartbeatAt    time.Time
+	HeartbeatEvery time.Duration
 }
 
 // statusColumn is one of SHOW REPLICA STATUS: value is NULL, a text or a number.

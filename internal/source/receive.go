@@ -461,7 +461,7 @@ func (r *receiver) publish() {
 	now := p.cfg.Now()
 	p.update(func(st *Status) {
 		if r.stage == stageEvents && st.State != StateStreaming {
-			st.State, st.ConnectedSince = StateStreaming, now
+			st.State, st.ConnectedSince, st.Heartbeats = StateStreaming, now, 0
 			st.Connects++
 		}
 		if r.good {

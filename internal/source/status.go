@@ -44,6 +44,9 @@ type Status struct {
 	Received      stream.Coordinates
 	LastEventTime uint32
 	LastHeard     time.Time
+	// Heartbeats counts those of the present connection, the last of which came at HeartbeatAt.
+	Heartbeats  uint64
+	HeartbeatAt time.Time
 
 	// Counted since the process started, of what goes into the stream.
 	Bytes, Events, Transactions uint64

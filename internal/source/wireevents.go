@@ -168,5 +168,7 @@ func (r *receiver) heartbeat(ctx context.Context, h binlog.Header) error {
 		return err
 	}
 	r.publish()
+	now := r.s.p.cfg.Now()
+	r.s.p.update(func(st *Status) { st.Heartbeats, st.HeartbeatAt = st.Heartbeats+1, now })
 	return nil
 }

@@ -19,12 +19,16 @@ type (
 	// Empty is a query of comments only; MySQL answers OK.
 	Empty struct{}
 
-	// Select is SELECT without tables. A table after FROM is kept, so that the refusal can name it.
+	// Select is SELECT with at most one table.
 	Select struct {
-		Items []SelectItem
-		From  *Table // nil: no FROM, or FROM DUAL
-		Where Expr   // or nil
-		Limit *Limit // or nil
+		Distinct bool
+		Items    []SelectItem
+		From     *Table // nil: no FROM, or FROM DUAL
+		Alias    string // of the table
+		Where    Expr   // or nil
+		Order    []Order
+		Limit    *Limit // or nil
+		rest     *Error // about what is behind a table; it counts if there is such a table
 	}
 
 	// Do is DO expr, …: evaluates and answers OK.
@@ -204,10 +208,17 @@ type Table struct{ Schema, Name string }
 // Limit is LIMIT [Offset,] Count.
 type Limit struct{ Offset, Count uint64 }
 
+// Order is a part of ORDER BY.
+type Order struct {
+	By         Expr // a literal is the number of a column
+	Descending bool
+}
+
 // SelectItem is a column of a SELECT.
 type SelectItem struct {
-	Expr Expr   // nil: *
-	Name string // the alias, or what MySQL names the column: mostly the text of the expression
+	Expr  Expr   // nil: *, of Table if that is not empty
+	Name  string // the alias, or what MySQL names the column: mostly the text of the expression
+	Table string
 }
 
 // ShowWhat is what a SHOW statement asks for, in MySQL's current words.

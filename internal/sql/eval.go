@@ -15,6 +15,10 @@ type evaluation struct {
 	columns []Column  // that names refer to, and their values
 	row     []Value
 	work    int // of MaxWork
+
+	table       *source   // of a SELECT; nil: it has none, or it is a SHOW
+	group       [][]Value // what aggregates are of
+	inAggregate bool
 }
 
 func (s *Session) evaluation() *evaluation {
@@ -84,20 +88,30 @@ func (ev *evaluation) list(exprs []Expr) ([]Value, error) {
 
 // field returns the row's value in a column.
 func (ev *evaluation) field(c *ColumnRef) (Value, error) {
+	at, err := ev.find(c)
+	if err != nil {
+		return Null, err
+	}
+	return ev.row[at], nil
+}
+
+// find returns the number of a column.
+func (ev *evaluation) find(c *ColumnRef) (int, error) {
 	name := clip(c.Name, 256)
 	if c.Table != "" {
 		if len(ev.columns) == 0 {
-			return Null, Errorf(1109, "42S02", "Unknown table '%s' in %s", clip(c.Table, 256), ev.clause)
+			return 0, Errorf(1109, "42S02", "Unknown table '%s' in %s", clip(c.Table, 256), ev.clause)
 		}
 		name = clip(c.Table, 256) + "." + name
-	} else {
+	}
+	if c.Table == "" || ev.table != nil && ev.table.is(c.Table) {
 		for i, column := range ev.columns {
 			if c.Name == "" || strings.EqualFold(column.Name, c.Name) {
-				return ev.row[i], nil
+				return i, nil
 			}
 		}
 	}
-	return Null, Errorf(1054, "42S22", "Unknown column '%s' in '%s'", name, ev.clause)
+	return 0, Errorf(1054, "42S22", "Unknown column '%s' in '%s'", name, ev.clause)
 }
 
 func (ev *evaluation) operator(e *Op) (Value, error) {

@@ -18,6 +18,9 @@ const anyNumber = MaxTokens
 
 // call runs a function: 1305 if there is none, 1582 for a wrong number of arguments.
 func (ev *evaluation) call(c *Call) (Value, error) {
+	if _, is := isAggregate(c); is {
+		return ev.aggregate(c)
+	}
 	f, ok := builtin(strings.ToUpper(c.Name))
 	if c.Schema != "" || !ok {
 		name := clip(c.Name, 256)

@@ -179,6 +179,8 @@ func (testEnv) WaitExecuted(set gtid.Set, timeout time.Duration) (bool, error) {
 	return set.IsEmpty(), nil
 }
 
+func (testEnv) Table(Table) (*ResultSet, error) { return nil, nil }
+
 func (testEnv) SetGlobal(values []GlobalValue) error {
 	return Errorf(1227, "42000", "nobody may set %d variables", len(values))
 }

@@ -284,18 +284,23 @@ func (p *parser) skip() {
 
 // selectStatement reads what follows SELECT.
 func (p *parser) selectStatement() Statement {
-	for p.accept("ALL", "DISTINCT", "SQL_NO_CACHE") {
+	s := &Select{}
+	for p.isWord(0, "ALL", "DISTINCT", "SQL_NO_CACHE") {
+		s.Distinct = p.isWord(0, "DISTINCT") || s.Distinct
+		p.next()
 	}
-	s := &Select{Items: []SelectItem{p.selectItem()}}
+	s.Items = []SelectItem{p.selectItem(true)}
 	for p.acceptOp(",") {
-		s.Items = append(s.Items, p.selectItem())
+		s.Items = append(s.Items, p.selectItem(false))
 	}
 	if p.accept("FROM") && !p.accept("DUAL") {
 		s.From = &Table{Name: p.name()}
 		if p.acceptOp(".") {
 			s.From.Schema, s.From.Name = s.From.Name, p.anyName()
 		}
-		p.skip()
+		if p.err == nil {
+			p.behindTable(s)
+		}
 		return s
 	}
 	if p.accept("WHERE") {
@@ -308,14 +313,56 @@ func (p *parser) selectStatement() Statement {
 	return s
 }
 
-func (p *parser) selectItem() SelectItem {
-	if p.acceptOp("*") {
+// behindTable reads what follows the table of a SELECT. What it cannot read is an error only if
+// there is such a table: tools ask for tables that are not here in ways that nobody has to read.
+func (p *parser) behindTable(s *Select) {
+	q, t := *p, *s
+	if q.accept("AS") || q.tok().kind == tokQuoted || q.tok().kind == tokWord && !reserved(q.tok().text) && !q.isWord(0, "JOIN", "INNER", "LEFT", "RIGHT", "NATURAL", "CROSS", "STRAIGHT_JOIN") {
+		t.Alias = q.name()
+	}
+	if q.accept("WHERE") {
+		t.Where = q.expr()
+	}
+	if q.accept("ORDER BY") {
+		for more := true; more; more = q.acceptOp(",") {
+			o := Order{By: q.expr(), Descending: q.isWord(0, "DESC")}
+			q.accept("ASC", "DESC")
+			t.Order = append(t.Order, o)
+		}
+	}
+	t.Limit = q.limit()
+	switch {
+	case q.err != nil:
+		s.rest = q.err
+	case q.tok().kind == tokWord || q.isOp(0, ","):
+		s.rest = errNotSupported("SELECT with " + strings.ToUpper(clip(q.tok().text, 64)) + " behind its table")
+	case q.tok().kind != tokEOF:
+		q.end()
+		s.rest = q.err
+	}
+	if s.rest == nil {
+		*p, *s = q, t
+		return
+	}
+	p.skip()
+}
+
+func (p *parser) selectItem(first bool) SelectItem {
+	if first && p.acceptOp("*") {
 		return SelectItem{Name: "*"}
+	}
+	if p.tok().kind == tokWord && p.isOp(1, ".") && p.isOp(2, "*") {
+		item := SelectItem{Name: "*", Table: p.name()}
+		p.next()
+		p.next()
+		return item
 	}
 	start := p.tok().start
 	item := SelectItem{Expr: p.expr()}
 	if l, ok := item.Expr.(*Literal); ok && l.Value.kind == KindString {
 		item.Name = l.Value.s
+	} else if c, ok := item.Expr.(*ColumnRef); ok {
+		item.Name = c.Name
 	} else if p.at > 0 {
 		item.Name = p.text[start:p.tokens[p.at-1].end]
 	}

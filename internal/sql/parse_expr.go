@@ -214,8 +214,13 @@ func (p *parser) word() Expr {
 		}
 	case !call && p.accept("CURRENT_TIMESTAMP", "CURRENT_USER", "LOCALTIME", "LOCALTIMESTAMP", "UTC_TIMESTAMP"):
 		return &Call{Name: word}
-	case call && p.isWord(0, "MOD", "COUNT", "SUM", "MIN", "MAX", "AVG"):
+	case call && p.isWord(0, "MOD", "AVG"):
 		p.fail(errNotSupported(word + "()"))
+	case call && p.isWord(0, "COUNT") && p.isOp(2, "*") && p.isOp(3, ")"):
+		for range 4 {
+			p.next()
+		}
+		return &Call{Name: word, Args: []Expr{&Literal{Int(0)}}}
 	}
 	parts := []string{"", p.name()}
 	for p.acceptOp(".") && len(parts) < 4 {

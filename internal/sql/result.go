@@ -13,11 +13,14 @@ type ColumnType uint8
 const (
 	TypeLong      ColumnType = 3
 	TypeDouble    ColumnType = 5
+	TypeTimestamp ColumnType = 7
 	TypeNull      ColumnType = 6
 	TypeLongLong  ColumnType = 8
 	TypeDatetime  ColumnType = 12
 	TypeLongBlob  ColumnType = 251 // string in a user variable
+	TypeBlob      ColumnType = 252
 	TypeVarString ColumnType = 253
+	TypeString    ColumnType = 254 // CHAR and ENUM
 )
 
 // Collation ids (SHOW COLLATION) that columns use.
@@ -37,6 +40,7 @@ type Column struct {
 	Decimals uint8  // 31 for strings and floating point
 	Charset  uint16 // collation id
 	Flags    uint16 // those of the protocol that do not follow from the rest, see above
+	Stored   bool   // a table's own column: MySQL does not call numbers BINARY then
 }
 
 // Flags of columns (include/mysql_com.h).
@@ -154,6 +158,8 @@ func nullable(e Expr) bool {
 				}
 			}
 			return true
+		case "COUNT":
+			return false
 		case "VERSION", "CONNECTION_ID", "NOW", "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP", "SYSDATE", "UTC_TIMESTAMP",
 			"UNIX_TIMESTAMP", "LENGTH", "GTID_SUBSET":
 			return some(e.Args)

@@ -21,6 +21,8 @@ type Env interface {
 	WaitExecuted(set gtid.Set, timeout time.Duration) (bool, error)
 	// SetGlobal sets the global values of variables that are Dynamic, all or none.
 	SetGlobal([]GlobalValue) error
+	// Table returns a table whole, as a SELECT of all its columns has it; nil: there is none.
+	Table(Table) (*ResultSet, error)
 }
 
 // GlobalValue is what SET GLOBAL and SET PERSIST give to a variable, by the name that it has.
@@ -135,12 +137,13 @@ func (s *Session) override(name string, value Value) {
 	}
 }
 
-// Select answers a SELECT. Its table, if it names one, does not exist.
+// Select answers a SELECT.
 func (s *Session) Select(q *Select) (*ResultSet, error) {
 	if q.From != nil {
-		return nil, s.noTable(q.From)
+		return s.selectTable(q)
 	}
 	ev := s.evaluation()
+	ev.group = [][]Value{nil}
 	rs := &ResultSet{}
 	var row []Value
 	for _, item := range q.Items {
@@ -167,17 +170,6 @@ func (s *Session) Select(q *Select) (*ResultSet, error) {
 	}
 	s.Localize(rs)
 	return rs, nil
-}
-
-func (s *Session) noTable(t *Table) error {
-	schema := t.Schema
-	if schema == "" {
-		schema = s.env.Database()
-	}
-	if schema == "" {
-		return Errorf(1046, "3D000", "No database selected")
-	}
-	return Errorf(1146, "42S02", "Table '%s.%s' doesn't exist", clip(schema, 256), clip(t.Name, 256))
 }
 
 // apply cuts rows; a nil limit leaves them.
@@ -241,21 +233,37 @@ func (s *Session) ShowStatus(status *Variables, show *Show) (*ResultSet, error) 
 }
 
 func (s *Session) showTable(t *Variables, show *Show) (*ResultSet, error) {
-	name, value := TextColumn("Variable_name", 64), TextColumn("Value", 1024)
-	name.Decimals, name.Flags, value.Decimals, value.Nullable = 0, FlagNoDefault, 0, true
-	rs := &ResultSet{Columns: []Column{name, value}}
-	for _, name := range t.names {
-		v := t.byName[name]
-		if show.What == ShowStatus && strings.EqualFold(name, v.Name) {
-			name = v.Name // status variables begin with a capital letter
-		}
-		if show.Scope != ScopeGlobal || v.Scope != SessionOnly {
-			rs.Rows = append(rs.Rows, []Value{String(name), v.display(s.value(v, show.Scope))})
-		}
-	}
+	rs := s.table(t, show.Scope, show.What == ShowStatus)
+	rs.Columns[0].Name, rs.Columns[0].Flags, rs.Columns[1].Name = "Variable_name", FlagNoDefault, "Value"
 	err := s.Filter(rs, show.Filter)
 	s.Localize(rs)
 	return rs, err
+}
+
+// table lists variables as performance_schema.global_variables does. Status variables begin
+// with a capital letter.
+func (s *Session) table(t *Variables, scope Scope, status bool) *ResultSet {
+	name, value := TextColumn("VARIABLE_NAME", 64), TextColumn("VARIABLE_VALUE", 1024)
+	name.Decimals, name.Flags, value.Decimals, value.Nullable = 0, FlagNoDefault|FlagPrimaryKey|FlagPartKey, 0, true
+	rs := &ResultSet{Columns: []Column{name, value}}
+	for _, name := range t.names {
+		v := t.byName[name]
+		if status && strings.EqualFold(name, v.Name) {
+			name = v.Name
+		}
+		if scope != ScopeGlobal || v.Scope != SessionOnly {
+			rs.Rows = append(rs.Rows, []Value{String(name), v.display(s.value(v, scope))})
+		}
+	}
+	return rs
+}
+
+// VariablesTable and StatusTable are the variables of a scope as performance_schema has them.
+func (s *Session) VariablesTable(scope Scope) *ResultSet { return s.table(s.variables, scope, false) }
+
+// StatusTable is like VariablesTable, from a table of status variables.
+func (s *Session) StatusTable(status *Variables, scope Scope) *ResultSet {
+	return s.table(status, scope, true)
 }
 
 // Filter applies the Filter of a SHOW to a result.
