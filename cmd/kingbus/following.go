@@ -70,6 +70,9 @@ func (n *node) pull(ctx context.Context, f *following, setting *follow.Setting, 
 			return
 		}
 		err := f.puller.Run(ctx)
+		if errors.Is(err, source.ErrUntilReached) {
+			err = n.stopFollowing(ctx, f.setting)
+		}
 		if ctx.Err() != nil {
 			err = nil
 		}
@@ -98,6 +101,29 @@ func (n *node) pull(ctx context.Context, f *following, setting *follow.Setting, 
 	}
 	cancel()
 	return <-done
+}
+
+// stopFollowing says STOP REPLICA for the cluster, unless somebody has said something else
+// meanwhile.
+func (n *node) stopFollowing(ctx context.Context, as follow.Setting) error {
+	n.log.Info("the source was followed up to where START REPLICA UNTIL said", "until", as.Until)
+	for {
+		err := n.follow.Change(ctx, func(s follow.Setting) (follow.Setting, error) {
+			if s == as {
+				s.Stopped = true
+			}
+			return s, nil
+		})
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		n.log.Warn("the cluster cannot be told to stop; trying again", "error", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 // problemRetry is how often a source is tried that cannot be followed as the cluster says.
@@ -139,6 +165,10 @@ func (n *node) newPuller(f *following) (*source.Puller, error) {
 	if err != nil {
 		return nil, err
 	}
+	until, err := source.ParseUntil(f.setting.Until)
+	if err != nil {
+		return nil, err
+	}
 	tls, err := wire.LoadClientTLS(src.TLSFiles)
 	if err != nil {
 		return nil, fmt.Errorf("TLS towards the source: %w", err)
@@ -167,7 +197,7 @@ func (n *node) newPuller(f *following) (*source.Puller, error) {
 			return []byte(secret.Reveal()), err
 		},
 		TLSMode: src.TLS, TLS: tls, GetServerPublicKey: getKey,
-		Start: start, Heartbeat: src.Heartbeat, Hooks: n.hooks,
+		Start: start, Until: until, Heartbeat: src.Heartbeat, Hooks: n.hooks,
 		ReportHost: hostname[:min(len(hostname), 60)], ReportPort: uint16(reportPort),
 	})
 }

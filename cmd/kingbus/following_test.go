@@ -109,6 +109,58 @@ func TestFollowByStatement(t *testing.T) {
 	tells(service, "ON")
 	tells("SELECT IF(received_transaction_set = @@global.gtid_executed, 'all', received_transaction_set) FROM performance_schema.replication_connection_status", "all")
 
+	// UNTIL: neither less nor more, with whatever the source has.
+	say(other, "STOP REPLICA")
+	state(admin.SourceStopped)
+	executed := func() string {
+		t.Helper()
+		set, err := db.GTIDExecuted(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.ReplaceAll(set, "\n", "")
+	}
+	var sets []string
+	var files, positions []string
+	for range 4 {
+		insert()
+		sets = append(sets, executed())
+		at, err := db.Query(ctx, "SHOW BINARY LOG STATUS")
+		if err != nil {
+			t.Fatal(err)
+		}
+		files, positions = append(files, at[0][0]), append(positions, at[0][1])
+	}
+	if err := db.Exec(ctx, "FLUSH BINARY LOGS"); err != nil {
+		t.Fatal(err)
+	}
+	insert()
+	until := func(condition, want string) {
+		t.Helper()
+		say(other, "START REPLICA UNTIL "+condition)
+		for _, m := range []*member{n1, n2} {
+			m.awaitStatus(condition, func(st admin.Status) bool {
+				return st.Stream.Executed.String() == want && st.Source.State == admin.SourceStopped
+			})
+		}
+		for _, m := range []*member{n1, n2} {
+			if st := m.settled(2); st.Stream.Executed.String() != want {
+				t.Errorf("until %s %s has %s, want %s", condition, m.name, st.Stream.Executed, want)
+			}
+		}
+	}
+	last := func(set string) string {
+		return set[:strings.IndexByte(set, ':')+1] + set[strings.LastIndexByte(set, '-')+1:]
+	}
+	until("SQL_AFTER_GTIDS='"+last(sets[0])+"'", sets[0])
+	until("SQL_AFTER_GTIDS='"+last(sets[0])+"'", sets[0]) // it is there
+	until("SQL_BEFORE_GTIDS='"+last(sets[2])+"'", sets[1])
+	until("SOURCE_LOG_FILE='"+files[2]+"', SOURCE_LOG_POS="+positions[2], sets[2])
+	until("SOURCE_LOG_FILE='"+files[1]+"', SOURCE_LOG_POS=4", sets[2]) // it is behind
+	until("SOURCE_LOG_FILE='"+files[3]+"', SOURCE_LOG_POS=4294967295", sets[3])
+	say(other, "START REPLICA")
+	followed()
+
 	say(other, "STOP REPLICA IO_THREAD")
 	state(admin.SourceStopped)
 	insert()

@@ -166,8 +166,9 @@ func (n *node) linkStatus(group admin.Cluster) *server.Replication {
 	st := n.stream.Status()
 	out := n.sourceStatus(st, group)
 	src := f.source
+	until, _ := source.ParseUntil(f.setting.Until) // newFollowing tells of it
 	if f.puller == nil {
-		r := &server.Replication{Host: src.Host, Port: src.Port, User: src.User, Running: "No", Received: st.SourceEnd}
+		r := &server.Replication{Until: until, Host: src.Host, Port: src.Port, User: src.User, Running: "No", Received: st.SourceEnd}
 		if f.problem != nil {
 			r.Errno, r.Error = errReplicaFatal, f.problem.Error()
 		}
@@ -175,7 +176,7 @@ func (n *node) linkStatus(group admin.Cluster) *server.Replication {
 	}
 	s := f.puller.Status()
 	r := &server.Replication{
-		Host: src.Host, Port: src.Port, User: src.User, Running: "Connecting", State: "Connecting to source",
+		Until: until, Host: src.Host, Port: src.Port, User: src.User, Running: "Connecting", State: "Connecting to source",
 		TLS: s.TLS != "", ByGTID: s.GTIDs, Received: s.Received, ErrorAt: s.LastErrorAt,
 		Heartbeats: s.Heartbeats, HeartbeatAt: s.HeartbeatAt, HeartbeatEvery: src.Heartbeat,
 	}

@@ -44,6 +44,9 @@ type Setting struct {
 	NoPublicKey bool `json:"no_public_key,omitempty"`
 	// Start is where an empty stream begins, as in source.ParseStart.
 	Start string `json:"start,omitempty"`
+	// Until is where to stop, as in source.ParseUntil; it stays when that was reached, and
+	// Stopped is set.
+	Until string `json:"until,omitempty"`
 }
 
 // Check tells what of it makes no sense.
@@ -54,13 +57,13 @@ func (s Setting) Check() error {
 			return fmt.Errorf("%.16q is neither 0 nor 1", flag)
 		}
 	}
-	for what, n := range map[string][2]int{"host": {len(s.Host), maxName}, "user": {len(s.User), maxUser}, "password": {len(s.Password), maxPassword},
+	for what, n := range map[string][2]int{"condition of UNTIL": {len(s.Until), 64 << 10}, "host": {len(s.Host), maxName}, "user": {len(s.User), maxUser}, "password": {len(s.Password), maxPassword},
 		"name of a file": {max(len(s.CA), len(s.Cert), len(s.Key)), 1024}} {
 		if n[0] > n[1] {
 			return fmt.Errorf("the %s has %d bytes; %d are possible", what, n[0], n[1])
 		}
 	}
-	for _, text := range []string{s.Host, s.User, s.Password, s.CA, s.Cert, s.Key, s.Start} {
+	for _, text := range []string{s.Host, s.User, s.Password, s.CA, s.Cert, s.Key, s.Start, s.Until} {
 		if !utf8.ValidString(text) {
 			return errors.New("it is not UTF-8: SET NAMES utf8mb4")
 		}

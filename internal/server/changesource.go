@@ -9,6 +9,7 @@ import (
 
 	"kingbus/internal/account"
 	"kingbus/internal/follow"
+	"kingbus/internal/source"
 	"kingbus/internal/sql"
 	"kingbus/internal/wire"
 )
@@ -18,6 +19,8 @@ import (
 // Error codes of MySQL's about replication (ER_…).
 const (
 	errBadReplica          = 1200
+	errBadReplicaUntil     = 1277
+	errMalformedGTIDSet    = 1772
 	errHeartbeatRange      = 1624
 	errIOThreadMustStop    = 3021
 	errNoSuchChannel       = 3074
@@ -62,18 +65,65 @@ func (c *session) replicaThreads(ctx context.Context, st *sql.ReplicaThreads) er
 		return err
 	}
 	what := map[bool]string{false: "START REPLICA", true: "STOP REPLICA"}[st.Stop]
-	if st.Until {
-		return notSupported(what + " UNTIL, nor with a user")
+	if st.Login {
+		return notSupported(what + " with USER and PASSWORD: say them with CHANGE REPLICATION SOURCE TO")
+	}
+	until, err := untilOf(st.Until)
+	if err != nil {
+		return err
 	}
 	return c.follow(ctx, what, func(s follow.Setting) (follow.Setting, error) {
 		switch {
 		case !st.Stop && !c.configured(s):
 			return s, wire.Errorf(errBadReplica, "The server is not configured as replica; fix in config file or with CHANGE REPLICATION SOURCE TO")
-		case !st.SQL || st.IO:
+		case !st.SQL || st.IO || until != "":
 			s.Stopped = st.Stop
+			if !st.Stop {
+				s.Until = until
+			}
 		}
 		return s, nil
 	})
+}
+
+// untilOf reads UNTIL.
+func untilOf(options []sql.SourceOption) (string, error) {
+	bad := wire.Errorf(errBadReplicaUntil, "Incorrect parameter or combination of parameters for START REPLICA UNTIL")
+	values := map[string]sql.Value{}
+	for _, o := range options {
+		if _, twice := values[o.Name]; twice {
+			return "", bad
+		}
+		values[o.Name] = o.Value
+	}
+	var text string
+	file, named := values["SOURCE_LOG_FILE"]
+	pos, placed := values["SOURCE_LOG_POS"]
+	n, number := pos.Uint64()
+	after, isAfter := values["SQL_AFTER_GTIDS"]
+	before, isBefore := values["SQL_BEFORE_GTIDS"]
+	switch {
+	case len(options) == 0:
+		return "", nil
+	case len(options) == 2 && named && placed && number:
+		text = file.Text() + ":" + strconv.FormatUint(n, 10)
+	case len(options) == 1 && isAfter:
+		text = "after:" + after.Text()
+	case len(options) == 1 && isBefore:
+		text = "before:" + before.Text()
+	case len(options) == 1 && options[0].Name == "SQL_AFTER_MTS_GAPS", strings.HasPrefix(options[0].Name, "RELAY_LOG_"):
+		return "", notSupported("START REPLICA UNTIL " + options[0].Name)
+	default:
+		return "", bad
+	}
+	until, err := source.ParseUntil(text)
+	if err != nil && (isAfter || isBefore) {
+		return "", wire.Errorf(errMalformedGTIDSet, "Malformed GTID set specification '%s'.", clip(text[strings.IndexByte(text, ':')+1:], 128))
+	}
+	if err != nil {
+		return "", bad
+	}
+	return until.String(), nil
 }
 
 // resetReplica is RESET REPLICA ALL: from then on each node's own settings say whom to

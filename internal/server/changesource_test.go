@@ -1,10 +1,12 @@
 package server
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	"kingbus/internal/follow"
+	"kingbus/internal/source"
 	"kingbus/internal/wire"
 )
 
@@ -21,7 +23,11 @@ func newFollowRig(t *testing.T, host string) (*rig, *follow.Store) {
 			if err != nil || s.Host == "" && host == "" {
 				return nil
 			}
-			return &Replication{Host: host}
+			until, err := source.ParseUntil(s.Until)
+			if err != nil {
+				t.Error(err)
+			}
+			return &Replication{Host: host, Until: until}
 		}
 	})
 	return r, store
@@ -40,14 +46,43 @@ func TestChangeSourceSame(t *testing.T) {
 		"CHANGE REPLICATION SOURCE TO", "CHANGE REPLICATION SOURCE TO SOURCE_HOST", "START REPLICA IO_THREAD,",
 		"CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT=1, SOURCE_USER='u', SOURCE_PASSWORD='p', SOURCE_SSL=1, SOURCE_AUTO_POSITION=1",
 		"START REPLICA", "START REPLICA", "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.2'", "RESET REPLICA ALL",
-		"STOP REPLICA", "STOP REPLICA", "RESET REPLICA ALL", "START REPLICA",
+		"STOP REPLICA", "STOP REPLICA",
+		"START REPLICA UNTIL", "START REPLICA UNTIL SOURCE_LOG_POS=4", "START REPLICA UNTIL SOURCE_LOG_FILE='binlog.000001'",
+		"START REPLICA UNTIL SQL_AFTER_GTIDS='rubbish'", "START REPLICA UNTIL SQL_BEFORE_GTIDS='3e11fa47-71ca-11e1-9e33-c80aa9429562:0'",
+		"START REPLICA UNTIL SQL_AFTER_GTIDS='3e11fa47-71ca-11e1-9e33-c80aa9429562:1', SOURCE_LOG_FILE='x', SOURCE_LOG_POS=4",
+		"START REPLICA UNTIL SOURCE_LOG_FILE='binlog.000009', SOURCE_LOG_POS=44", "STOP REPLICA",
+		"START REPLICA UNTIL SQL_AFTER_GTIDS='3e11fa47-71ca-11e1-9e33-c80aa9429562:1'", "STOP REPLICA",
+		"START REPLICA UNTIL SQL_BEFORE_GTIDS='3e11fa47-71ca-11e1-9e33-c80aa9429562:1'", "STOP REPLICA", "START REPLICA", "STOP REPLICA",
+		"RESET REPLICA ALL", "START REPLICA",
 	} {
 		_, want := answerText(t, a, s)
 		_, got := answerText(t, b, s)
 		if got != want {
 			t.Errorf("%s:\n kingbus %s\n 9.7     %s", s, got, want)
 		}
+		// MySQL remembers what it has refused, too.
+		if wantUntil, until := untilText(t, a), untilText(t, b); want == "" && until != wantUntil {
+			t.Errorf("%s: SHOW REPLICA STATUS\n kingbus %s\n 9.7     %s", s, until, wantUntil)
+		}
 	}
+}
+
+// untilText is what SHOW REPLICA STATUS says of UNTIL.
+func untilText(t *testing.T, c *wire.Client) string {
+	t.Helper()
+	res, err := c.Query(t.Context(), "SHOW REPLICA STATUS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := ""
+	for _, row := range res.Rows {
+		for i, col := range res.Columns {
+			if strings.HasPrefix(col.Name, "Until_") {
+				out += fmt.Sprintf("%s=%s ", col.Name, row[i])
+			}
+		}
+	}
+	return out
 }
 
 // TestChangeSource is what the options do.
@@ -88,7 +123,13 @@ func TestChangeSource(t *testing.T) {
 		{"CHANGE REPLICATION SOURCE TO NO_SUCH=3", "1064", follow.Setting{}},
 		{"CHANGE MASTER TO MASTER_USE_GTID=slave_pos", "MariaDB", follow.Setting{}},
 		{"RESET REPLICA", "RESET REPLICA ALL", follow.Setting{}},
-		{"START REPLICA UNTIL SOURCE_LOG_FILE='x', SOURCE_LOG_POS=4", "UNTIL", follow.Setting{}},
+		{"RESET REPLICA ALL", "", follow.Setting{Stopped: true}},
+		{"START REPLICA UNTIL SOURCE_LOG_FILE='b.000001', SOURCE_LOG_POS=4 USER='u'", "USER", follow.Setting{}},
+		{"START REPLICA UNTIL RELAY_LOG_FILE='b.000001', RELAY_LOG_POS=4", "RELAY_LOG_FILE", follow.Setting{}},
+		{"START REPLICA UNTIL SOURCE_LOG_FILE='b.000001', SOURCE_LOG_POS=4", "", follow.Setting{Until: "b.000001:4"}},
+		{"STOP REPLICA", "", follow.Setting{Stopped: true, Until: "b.000001:4"}},
+		{"START REPLICA SQL_THREAD UNTIL SQL_AFTER_GTIDS='3E11FA47-71CA-11E1-9E33-C80AA9429562:1-5'", "", follow.Setting{Until: "after:3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5"}},
+		{"STOP REPLICA", "", follow.Setting{Stopped: true, Until: "after:3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5"}},
 	} {
 		before := setting()
 		_, got := answerText(t, root, tc.sql)

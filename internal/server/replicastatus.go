@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"kingbus/internal/source"
 	"kingbus/internal/sql"
 	"kingbus/internal/stream"
 	"kingbus/internal/wire"
@@ -19,6 +20,7 @@ type Replication struct {
 	Running, State string
 	TLS            bool
 	ByGTID         bool
+	Until          source.Until
 	// Received is up to where the source's binlog has come, in its coordinates.
 	Received stream.Coordinates
 	// Behind is how old the newest event is that was stored, if Known.
@@ -64,6 +66,16 @@ func statusOf(r *Replication, st stream.Status) []statusColumn {
 	if r.ByGTID {
 		auto, retrieved = n(1), executed
 	}
+	condition := "None"
+	at, set, after := r.Until.Parts()
+	switch {
+	case at.File != "":
+		condition = "Source"
+	case after:
+		condition = "SQL_AFTER_GTIDS"
+	case !set.IsEmpty():
+		condition = "SQL_BEFORE_GTIDS"
+	}
 	var space uint64
 	for _, f := range st.Files {
 		space += f.Size
@@ -79,7 +91,7 @@ func statusOf(r *Replication, st stream.Status) []statusColumn {
 		{text("Replicate_Wild_Do_Table", 24), none}, {text("Replicate_Wild_Ignore_Table", 28), none},
 		{long("Last_Errno", 5), zero}, {text("Last_Error", 20), none}, {long("Skip_Counter", 11), zero},
 		{whole("Exec_Source_Log_Pos", 11), n(st.SourceEnd.Pos)}, {whole("Relay_Log_Space", 11), n(space)},
-		{text("Until_Condition", 6), s("None")}, {text("Until_Log_File", longName), none}, {whole("Until_Log_Pos", 11), zero},
+		{text("Until_Condition", 6), s(condition)}, {text("Until_Log_File", longName), s(at.File)}, {whole("Until_Log_Pos", 11), n(at.Pos)},
 		{text("Source_SSL_Allowed", 7), yesNo(r.TLS)}, {text("Source_SSL_CA_File", longName), none}, {text("Source_SSL_CA_Path", longName), none},
 		{text("Source_SSL_Cert", longName), none}, {text("Source_SSL_Cipher", longName), none}, {text("Source_SSL_Key", longName), none},
 		{whole("Seconds_Behind_Source", 11), behind}, {text("Source_SSL_Verify_Server_Cert", 3), yesNo(false)},

@@ -59,6 +59,8 @@ type receiver struct {
 	packet hook.Packet
 	queued hook.Queued
 
+	until untilWatch
+
 	// good: events went into the stream, or the source said that there are none
 	// to send.
 	good bool
@@ -309,6 +311,13 @@ func (r *receiver) whole(ctx context.Context, h binlog.Header) error {
 		r.run.cutTo(begin)
 		return r.malformed(err)
 	}
+	if stop, err := r.until.refuses(ev, h, r.sum()); stop || err != nil {
+		r.run.cutTo(begin)
+		if stop {
+			return ErrUntilReached
+		}
+		return r.malformed(err)
+	}
 	eff, err := r.tracker.Next(ev)
 	if err == nil && h.Type == binlog.TypePreviousGTIDs {
 		_, err = binlog.ParsePreviousGTIDs(ev, r.sum())
@@ -318,6 +327,9 @@ func (r *receiver) whole(ctx context.Context, h binlog.Header) error {
 		return r.malformed(err)
 	}
 	r.count(h, eff)
+	if r.until.reached(stream.Coordinates{File: r.file, Pos: r.pos}, eff) {
+		return ErrUntilReached
+	}
 	if r.run.full() {
 		return r.append(ctx, r.run.take(true))
 	}
@@ -419,6 +431,9 @@ func (r *receiver) large(ctx context.Context, h binlog.Header) error {
 		return r.malformed(r.badChecksum(h))
 	}
 	r.count(h, eff)
+	if r.until.reached(stream.Coordinates{File: r.file, Pos: r.pos}, eff) {
+		return ErrUntilReached
+	}
 	if r.run.full() {
 		return r.append(ctx, r.run.take(true))
 	}

@@ -87,6 +87,10 @@ func (s *session) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	until, reached := s.cfg.Until.watch(resume.Source, resume.Executed)
+	if reached {
+		return ErrUntilReached
+	}
 	last := here.source
 	here = standingOf(s.cfg.Stream.Status())
 	here.at, here.executed, here.source = resume.Source, resume.Executed, last
@@ -97,7 +101,7 @@ func (s *session) run(ctx context.Context) (err error) {
 	if pl.lost != "" {
 		s.p.log.Warn(pl.lost)
 	}
-	return s.stream(ctx, f, pl, link, resume, identity, receiver{checksum: checksum, run: run{buffer: link.Buffer}})
+	return s.stream(ctx, f, pl, link, resume, identity, receiver{checksum: checksum, run: run{buffer: link.Buffer}, until: until})
 }
 
 // identityPoll is how often to look for the cluster's identity, which its very

@@ -68,6 +68,8 @@ type Config struct {
 	ReportHost string
 	ReportPort uint16
 
+	// Until is where Run ends.
+	Until Until
 	// Heartbeat is how long the source may be silent; a connection is given up
 	// after four times that. 5 s if zero.
 	Heartbeat time.Duration
@@ -213,8 +215,8 @@ const kickedAgain = 10 * time.Minute
 // errNotLeading ends a connection whose node no longer leads.
 var errNotLeading = errors.New("this node no longer leads")
 
-// Run follows the source until ctx ends, whose error it then returns, or the
-// stream cannot go on.
+// Run follows the source until ctx ends, whose error it then returns, until ErrUntilReached, or
+// until the stream cannot go on.
 func (p *Puller) Run(ctx context.Context) error {
 	defer p.setState(StateStopped)
 	for {
@@ -228,24 +230,30 @@ func (p *Puller) Run(ctx context.Context) error {
 		}
 		work, cancel := context.WithCancelCause(ctx)
 		stop := context.AfterFunc(lead, func() { cancel(errNotLeading) })
-		p.follow(work)
+		err = p.follow(work)
 		stop()
 		cancel(nil)
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		if err != nil {
+			return err
+		}
 	}
 }
 
-// follow makes connections, one after another, until ctx ends.
-func (p *Puller) follow(ctx context.Context) {
+// follow makes connections, one after another, until ctx ends, or ErrUntilReached.
+func (p *Puller) follow(ctx context.Context) error {
 	failures := 0
 	var kicked time.Time
 	for ctx.Err() == nil {
 		s := &session{p: p, cfg: &p.cfg}
 		err := s.run(ctx)
-		if ctx.Err() != nil {
-			return
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, ErrUntilReached):
+			return ErrUntilReached
 		}
 		lost := errors.Is(err, stream.ErrLinkLost)
 		if s.progress && !lost {
@@ -273,6 +281,7 @@ func (p *Puller) follow(ctx context.Context) {
 		case <-p.cfg.After(wait):
 		}
 	}
+	return nil
 }
 
 // failed notes why a connection ended, and tells how long to wait.

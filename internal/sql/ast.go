@@ -96,7 +96,8 @@ type (
 	ReplicaThreads struct {
 		Stop    bool
 		IO, SQL bool
-		Until   bool // UNTIL …, or USER=…: it is not read further
+		Until   []SourceOption // UNTIL …
+		Login   bool           // USER=… and so on
 		Channel string
 	}
 

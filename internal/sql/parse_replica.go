@@ -75,10 +75,25 @@ func (p *parser) replicaThreads(st *ReplicaThreads) Statement {
 		p.expect("IO_THREAD", "RELAY_THREAD")
 		st.IO = true
 	}
-	if !st.Stop && p.isWord(0, "UNTIL", "USER", "PASSWORD", "DEFAULT_AUTH", "PLUGIN_DIR") {
-		st.Until = true
-		p.skip()
-		return st
+	if !st.Stop && p.accept("UNTIL") {
+		for more := true; more; more = p.acceptOp(",") {
+			name := strings.ToUpper(p.take(tokWord))
+			if name == "SQL_AFTER_MTS_GAPS" {
+				st.Until = append(st.Until, SourceOption{Name: name})
+				continue
+			}
+			if rest, ok := strings.CutPrefix(name, "MASTER_"); ok {
+				name = "SOURCE_" + rest
+			}
+			p.expectOp("=")
+			st.Until = append(st.Until, SourceOption{name, p.optionValue()})
+		}
+	}
+	for !st.Stop && p.isWord(0, "USER", "PASSWORD", "DEFAULT_AUTH", "PLUGIN_DIR") {
+		p.next()
+		p.expectOp("=")
+		p.take(tokString)
+		st.Login = true
 	}
 	st.Channel = p.channel()
 	return st

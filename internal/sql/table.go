@@ -191,7 +191,7 @@ func (ev *evaluation) order(by []Order, items []SelectItem, row []Value) (key []
 		case *ColumnRef:
 			at = slices.IndexFunc(items, func(i SelectItem) bool { return e.Table == "" && strings.EqualFold(i.Name, e.Name) })
 		}
-		v := Null
+		var v Value
 		if at >= 0 {
 			v = row[at]
 		} else if v, err = ev.eval(o.By); err != nil {
