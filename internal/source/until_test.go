@@ -10,7 +10,7 @@ import (
 const untilUUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 
 func TestParseUntil(t *testing.T) {
-	for _, text := range []string{"", "b.000001:4", "with:colon.1:77", "after:" + untilUUID + ":1-5", "before:" + untilUUID + ":7"} {
+	for _, text := range []string{"", "b.000001:4", "with:colon.000001:77", "after:" + untilUUID + ":1-5", "before:" + untilUUID + ":7"} {
 		if u, err := ParseUntil(text); err != nil || u.String() != text {
 			t.Errorf("%q became %q, %v", text, u, err)
 		}
