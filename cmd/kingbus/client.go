@@ -34,17 +34,14 @@ func newClient(address, token string) *client {
 }
 
 // answerError is an error that the node has answered with.
-type answerError struct {
-	code int // HTTP status
-	text string
-}
+type answerError struct{ admin.Failure }
 
-func (e *answerError) Error() string { return e.text }
+func (e *answerError) Error() string { return e.Failure.Error }
 
-// answered tells whether an error is an answer with one of the HTTP statuses.
-func answered(err error, codes ...int) bool {
+// answered tells whether an error is an answer with one of the codes.
+func answered(err error, codes ...admin.Code) bool {
 	var e *answerError
-	return errors.As(err, &e) && slices.Contains(codes, e.code)
+	return errors.As(err, &e) && slices.Contains(codes, e.Code)
 }
 
 // get sends a request. Anything but 200 is an error.
@@ -85,7 +82,7 @@ func (c *client) do(ctx context.Context, method, path string, body any) (*http.R
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	var failure admin.Failure
 	if json.Unmarshal(b, &failure) == nil && failure.Error != "" {
-		return nil, &answerError{resp.StatusCode, failure.Error}
+		return nil, &answerError{failure}
 	}
 	return nil, fmt.Errorf("the node at %s answers %s: %.200s", c.address, resp.Status, strings.TrimSpace(string(b)))
 }

@@ -80,6 +80,9 @@ func run(ctx context.Context, args []string, p process) int {
 	}
 	if !errors.Is(err, errLogged) {
 		fmt.Fprintf(p.stderr, "kingbus: %v\n", err)
+		if answer := (*answerError)(nil); errors.As(err, &answer) && answer.Next != "" {
+			fmt.Fprintf(p.stderr, "what to do: %s\n", printable(answer.Next))
+		}
 	}
 	return e.code
 }

@@ -162,7 +162,7 @@ func (a *addition) wait(ctx context.Context, promote bool) error {
 				continue // and say so as soon as it is seen
 			}
 			// It fell behind again, or the leader has changed: both pass.
-			if !answered(err, http.StatusConflict, http.StatusServiceUnavailable) {
+			if !answered(err, admin.CodeConflict, admin.CodeNoLeader, admin.CodeUncertain, admin.CodeUnavailable) {
 				return err
 			}
 			a.shown.show("waiting to make "+a.name+" a voter: "+printable(err.Error()), 0, 0)
@@ -201,13 +201,10 @@ func votersText(n int) string {
 func nodePromoteCommand(p process) *cobra.Command {
 	cmd := &cobra.Command{Use: "promote NAME", Short: "Make a learner that has caught up a voter", Args: cobra.ExactArgs(1)}
 	return nodeSubcommand(p, cmd, func(ctx context.Context, c *client, args []string) error {
-		err := c.change(ctx, http.MethodPost, nodePath(args[0])+"/promote", nil)
-		if answered(err, http.StatusConflict) {
-			return fmt.Errorf("%w; `kingbus node list` shows how far it is, and `kingbus node add` with its name and address waits for it", err)
+		if err := c.change(ctx, http.MethodPost, nodePath(args[0])+"/promote", nil); err != nil {
+			return err
 		}
-		if err == nil {
-			_, err = fmt.Fprintf(p.stdout, "%s is a voter now\n", args[0])
-		}
+		_, err := fmt.Fprintf(p.stdout, "%s is a voter now\n", args[0])
 		return err
 	})
 }

@@ -69,8 +69,8 @@ func (c *client) verify(ctx context.Context, shown *progress) (cluster.Verified,
 				err = errors.New("the node has closed the connection; its log says why")
 			}
 			return cluster.Verified{}, fmt.Errorf("the comparison was broken off: %w", err)
-		case line.Error != "":
-			return cluster.Verified{}, errors.New(line.Error)
+		case line.Failure != nil:
+			return cluster.Verified{}, &answerError{*line.Failure}
 		case line.Result != nil:
 			return *line.Result, nil
 		}

@@ -28,8 +28,7 @@ func (s *Server) guarded(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !s.authorized(r) {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="kingbus"`)
-			s.json(w, http.StatusUnauthorized, Failure{"this needs the token of the node, in a header \"Authorization: Bearer TOKEN\": it is in the file keys/" +
-				"admin-token of its data folder, or what --admin-token-file says. The commands of kingbus find it with --data-dir or --admin-token-file"})
+			s.fail(w, fail(CodeUnauthorized, "this needs the token of the node"))
 			return
 		}
 		next(w, r)
@@ -40,16 +39,18 @@ func (s *Server) guarded(next http.HandlerFunc) http.HandlerFunc {
 const maxProfile = 5 * time.Minute
 
 // profiles are those of Go's net/http/pprof, under the path that its tools expect.
-func (s *Server) profiles(mux *http.ServeMux) {
+func profiles() []route {
 	patient := func(next http.HandlerFunc) http.HandlerFunc {
-		return s.guarded(func(w http.ResponseWriter, r *http.Request) {
+		return func(w http.ResponseWriter, r *http.Request) {
 			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(maxProfile)) // not every ResponseWriter of a test can
 			next(w, r)
-		})
+		}
 	}
-	mux.HandleFunc("GET /debug/pprof/", patient(pprof.Index))
-	mux.HandleFunc("GET /debug/pprof/cmdline", patient(pprof.Cmdline))
-	mux.HandleFunc("GET /debug/pprof/profile", patient(pprof.Profile))
-	mux.HandleFunc("GET /debug/pprof/symbol", patient(pprof.Symbol))
-	mux.HandleFunc("GET /debug/pprof/trace", patient(pprof.Trace))
+	return []route{
+		{"GET", "/debug/pprof/", false, patient(pprof.Index)},
+		{"GET", "/debug/pprof/cmdline", false, patient(pprof.Cmdline)},
+		{"GET", "/debug/pprof/profile", false, patient(pprof.Profile)},
+		{"GET", "/debug/pprof/symbol", false, patient(pprof.Symbol)},
+		{"GET", "/debug/pprof/trace", false, patient(pprof.Trace)},
+	}
 }

@@ -92,29 +92,12 @@ func New(cfg Config) (*Server, error) {
 			return nil, fmt.Errorf("admin: %w", err)
 		}
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", s.healthz)
-	mux.HandleFunc("GET /readyz", s.readyz)
-	mux.HandleFunc("GET /metrics", s.guarded(promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		MaxRequestsInFlight: 4, Timeout: 10 * time.Second,
 		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
-	}).ServeHTTP))
-	mux.HandleFunc("GET /api/v1/status", s.guarded(s.status))
-	mux.HandleFunc("GET /api/v1/binlog/{name}", s.guarded(s.binlog))
-	mux.HandleFunc("GET /api/v1/cluster", s.guarded(s.cluster))
-	mux.HandleFunc("POST /api/v1/cluster/nodes", s.guarded(s.change(s.addNode)))
-	mux.HandleFunc("DELETE /api/v1/cluster/nodes/{name}", s.guarded(s.change(s.removeNode)))
-	mux.HandleFunc("POST /api/v1/cluster/nodes/{name}/promote", s.guarded(s.change(s.promoteNode)))
-	mux.HandleFunc("POST /api/v1/cluster/nodes/{name}/lead", s.guarded(s.change(s.leadNode)))
-	mux.HandleFunc("POST /api/v1/cluster/verify", s.guarded(s.verify))
-	mux.HandleFunc("GET /api/v1/users", s.guarded(s.users))
-	mux.HandleFunc("POST /api/v1/users", s.guarded(s.change(s.addUser)))
-	mux.HandleFunc("PATCH /api/v1/users/{user}/{host}", s.guarded(s.change(s.changeUser)))
-	mux.HandleFunc("DELETE /api/v1/users/{user}/{host}", s.guarded(s.change(s.dropUser)))
-	s.profiles(mux)
-	mux.HandleFunc("GET /{$}", s.index)
+	})
 	s.http = &http.Server{
-		Handler:           loopbackOnly(mux),
+		Handler:           s.loopbackOnly(s.mux(s.routes(metrics.ServeHTTP))),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      20 * time.Second, // what takes longer moves its own on
@@ -147,19 +130,19 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // loopbackOnly refuses requests that were meant for another host (DNS
 // rebinding).
-func loopbackOnly(next http.Handler) http.Handler {
+func (s *Server) loopbackOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Cache-Control", "no-store")
 		host := r.Host
 		if h, _, err := net.SplitHostPort(host); err == nil {
 			host = h
 		}
 		ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
 		if !strings.EqualFold(host, "localhost") && (err != nil || !ip.Unmap().IsLoopback()) {
-			http.Error(w, "this API answers only to localhost, 127.0.0.1 or [::1]: set the Host header to that", http.StatusMisdirectedRequest)
+			s.fail(w, fail(CodeMisdirected, "this API answers only to localhost, 127.0.0.1 or [::1]"))
 			return
 		}
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.Header().Set("Cache-Control", "no-store")
 		next.ServeHTTP(w, r)
 	})
 }
@@ -217,17 +200,11 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	s.json(w, http.StatusOK, s.snapshot())
 }
 
-// Failure is the body of every error of the API.
-type Failure struct {
-	Error string `json:"error"`
-}
-
 func (s *Server) json(w http.ResponseWriter, code int, v any) {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		s.cfg.Log.Error("encode an answer", "error", err)
-		http.Error(w, "internal error", http.StatusInternalServerError)
-		return
+		code, b = http.StatusInternalServerError, []byte(`{"error": "the answer cannot be encoded", "code": "internal", "next": "look at the log of the node"}`)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
@@ -242,7 +219,7 @@ func (s *Server) binlog(w http.ResponseWriter, r *http.Request) {
 		defer func() { <-s.exports }()
 	default:
 		w.Header().Set("Retry-After", "10")
-		s.json(w, http.StatusServiceUnavailable, Failure{fmt.Sprintf("%d files are being sent already: try again when one is done", maxExports)})
+		s.fail(w, fail(CodeBusy, fmt.Sprintf("%d files are being sent already", maxExports)))
 		return
 	}
 	name := r.PathValue("name")
@@ -255,7 +232,7 @@ func (s *Server) binlog(w http.ResponseWriter, r *http.Request) {
 		found = found || f.Name == name
 	}
 	if !found {
-		s.json(w, http.StatusNotFound, Failure{fmt.Sprintf("there is no binlog file %q here; %s", name, fileHint(st.Stream.Files))})
+		s.fail(w, fail(CodeNotFound, fmt.Sprintf("there is no binlog file %q here; %s", name, fileHint(st.Stream.Files))))
 		return
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
@@ -268,7 +245,7 @@ func (s *Server) binlog(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(SizeTrailer, strconv.FormatInt(out.size, 10))
 	case out.size == 0 && (errors.Is(err, stream.ErrNoFile) || errors.Is(err, stream.ErrNotYet)):
 		w.Header().Del("Trailer")
-		s.json(w, http.StatusNotFound, Failure{err.Error()})
+		s.fail(w, err)
 	default:
 		if r.Context().Err() == nil {
 			s.cfg.Log.Error("sending a binlog file failed", "file", name, "error", err)

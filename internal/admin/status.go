@@ -14,12 +14,11 @@
 //	DELETE /api/v1/cluster/nodes/{name}           remove it for good
 //	POST   /api/v1/cluster/verify                 compare all nodes: VerifyLines
 //
-// A change is answered with 204, an error with Failure: 404 for a node that is no
-// member, 409 for what the cluster refuses to do at present, 503 while it has no
-// leader. Any node takes a change; the leader carries it out. Each may be
-// repeated.
+// A change is answered with 204, an error with Failure: what went wrong, a code for programs
+// and the next step for people. Any node takes a change; the leader carries it out. Each may
+// be repeated.
 //
-// There is no login yet. So the API belongs on a loopback address (package config
+// Without TLS the API belongs on a loopback address (package config
 // sees to that), and it answers only requests that name one as their host: a web
 // page that resolves its own name to 127.0.0.1 gets nothing from it. What changes
 // something needs the header Content-Type: application/json besides. A page of

@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"strings"
 
 	"kingbus/internal/account"
-	"kingbus/internal/stream"
 )
 
 // Users is how the API changes accounts; *account.Store is one.
@@ -57,7 +55,7 @@ func decodeUser(body []byte) (UserChange, error) {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&c); err != nil {
-		return c, &requestError{http.StatusBadRequest, "the body is no account: " + err.Error()}
+		return c, fail(CodeBadRequest, "the body is no account: "+err.Error())
 	}
 	return c, nil
 }
@@ -69,7 +67,7 @@ func (c UserChange) on(a account.Account) (account.Account, error) {
 		for _, name := range *c.Privileges {
 			p, err := account.ParsePrivilege(name)
 			if err != nil {
-				return a, &requestError{http.StatusBadRequest, err.Error()}
+				return a, &failure{code: CodeBadRequest, err: err}
 			}
 			a.Privileges |= p
 		}
@@ -87,7 +85,7 @@ func (c UserChange) on(a account.Account) (account.Account, error) {
 func (c UserChange) identity() (account.Identity, error) {
 	i, err := account.NewIdentity(c.Plugin, c.Password, c.Hash)
 	if err != nil {
-		return i, &requestError{http.StatusBadRequest, err.Error()}
+		return i, &failure{code: CodeBadRequest, err: err}
 	}
 	return i, nil
 }
@@ -102,7 +100,7 @@ func (s *Server) addUser(ctx context.Context, _ *http.Request, body []byte) (str
 		a.Host = "%"
 	}
 	if err := account.CheckName(a.User, a.Host); err != nil {
-		return "", &requestError{http.StatusBadRequest, err.Error()}
+		return "", &failure{code: CodeBadRequest, err: err}
 	}
 	identity, err := c.identity()
 	if err != nil {
@@ -114,7 +112,7 @@ func (s *Server) addUser(ctx context.Context, _ *http.Request, body []byte) (str
 	}
 	return "account " + a.Name() + " made", s.cfg.Users.Change(ctx, func(t *account.Table) ([]account.Change, error) {
 		if _, there := t.Get(a.User, a.Host); there {
-			return nil, &requestError{http.StatusConflict, "there is an account " + a.Name() + " already"}
+			return nil, fail(CodeConflict, "there is an account "+a.Name()+" already")
 		}
 		return []account.Change{{Account: a}}, nil
 	})
@@ -126,7 +124,7 @@ func (s *Server) changeUser(ctx context.Context, r *http.Request, body []byte) (
 		return "", err
 	}
 	if c.User != "" || c.Host != "" {
-		return "", &requestError{http.StatusBadRequest, "an account keeps its name: make another one, and drop this one"}
+		return "", fail(CodeBadRequest, "an account keeps its name: make another one, and drop this one")
 	}
 	identified := c.Password != "" || c.Hash != "" || c.Plugin != ""
 	var identity account.Identity
@@ -157,14 +155,9 @@ func (s *Server) onUser(ctx context.Context, r *http.Request, did string, do fun
 	return "account " + name + " " + did, s.cfg.Users.Change(ctx, func(t *account.Table) ([]account.Change, error) {
 		a, there := t.Get(user, host)
 		if !there {
-			return nil, &requestError{http.StatusNotFound, "there is no account " + name}
+			return nil, fail(CodeNotFound, "there is no account "+name)
 		}
 		c, err := do(a)
 		return []account.Change{c}, err
 	})
-}
-
-// conflicts are refusals that have nothing to do with the request itself.
-func conflicts(err error) bool {
-	return errors.Is(err, account.ErrOwn) || errors.Is(err, stream.ErrOldFormat) || errors.Is(err, stream.ErrSettingsChanged)
 }
