@@ -99,16 +99,22 @@ func (c *client) change(ctx context.Context, method, path string, body any) erro
 // maxStatus bounds what is read of a status.
 const maxStatus = 256 << 20
 
-// status returns the node's status, and the text it came in.
-func (c *client) status(ctx context.Context) (st admin.Status, text []byte, err error) {
-	text, err = c.read(ctx, "/api/v1/status", &st)
-	return st, text, err
+// Where the API has the status, and the part of it that is about the cluster.
+const (
+	statusPath  = "/api/v1/status"
+	clusterPath = "/api/v1/cluster"
+)
+
+// status returns the node's status.
+func (c *client) status(ctx context.Context) (st admin.Status, err error) {
+	_, err = c.read(ctx, statusPath, &st)
+	return st, err
 }
 
-// cluster returns the node's view of its cluster, and the text it came in.
-func (c *client) cluster(ctx context.Context) (group admin.Cluster, text []byte, err error) {
-	text, err = c.read(ctx, "/api/v1/cluster", &group)
-	return group, text, err
+// cluster returns the node's view of its cluster.
+func (c *client) cluster(ctx context.Context) (group admin.Cluster, err error) {
+	_, err = c.read(ctx, clusterPath, &group)
+	return group, err
 }
 
 // read fetches JSON into v, and returns its text.

@@ -200,7 +200,7 @@ func (n *node) openStream(ctx context.Context) error {
 	}
 	n.stream = s
 	n.served.stream.Store(s)
-	n.follow = follow.NewStore(n.stream)
+	n.follow = follow.NewStore(s, n.cfg.Source.Host != "", func() bool { return len(s.Status().Files) > 0 })
 	if n.users = n.accounts(); len(n.users.Table().All()) == 0 {
 		n.log.Warn("there is no account, so no replica can log in", "next_step", "kingbus user add NAME, on any node")
 	}
@@ -319,7 +319,7 @@ func (n *node) startAdmin(context.Context) error {
 		return err
 	}
 	n.admin, err = admin.New(admin.Config{
-		Token: token, Users: n.users, Status: n.status, Exporter: n.stream, Group: n.stream.Cluster(), Log: n.log.With("part", "admin"), Metrics: n.meter,
+		Token: token, Users: n.users, Follow: n.follow, Status: n.status, Exporter: n.stream, Group: n.stream.Cluster(), Log: n.log.With("part", "admin"), Metrics: n.meter,
 		Version: versionText(), GoVersion: runtime.Version(),
 	})
 	if err != nil {

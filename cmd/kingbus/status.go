@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strconv"
@@ -22,25 +23,7 @@ func statusCommand(p process) *cobra.Command {
 		Short: "Show what a running node does: source, binlog, disk, replicas",
 		Args:  cobra.NoArgs,
 	}
-	asJSON := cmd.Flags().Bool("json", false, "print the whole status as JSON")
-	ask := askFlags(cmd, p)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := ask()
-		if err != nil {
-			return err
-		}
-		st, text, err := c.status(cmd.Context())
-		if err != nil {
-			return withCode(exitFailed, err)
-		}
-		if *asJSON {
-			_, err = p.stdout.Write(text)
-		} else {
-			err = printStatus(p.stdout, st)
-		}
-		return withCode(exitFailed, err)
-	}
-	return cmd
+	return listing(p, cmd, statusPath, func(_ context.Context, _ *client, st admin.Status) error { return printStatus(p.stdout, st) })
 }
 
 // printStatus writes the status for people.

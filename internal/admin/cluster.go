@@ -132,6 +132,19 @@ func body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return b, nil
 }
 
+// decode reads a body, which is to be what is called so.
+func decode[T any](body []byte, what string) (v T, err error) {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err = d.Decode(&v); err == nil && d.More() {
+		err = errors.New("something follows it")
+	}
+	if err != nil {
+		err = fail(CodeBadRequest, "the body is not "+what+": "+err.Error())
+	}
+	return v, err
+}
+
 // change makes the handler of a change. do tells what it does, for the log.
 func (s *Server) change(do func(ctx context.Context, r *http.Request, body []byte) (what string, err error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -156,10 +169,11 @@ func (s *Server) change(do func(ctx context.Context, r *http.Request, body []byt
 }
 
 func (s *Server) addNode(ctx context.Context, _ *http.Request, body []byte) (string, error) {
-	var n NewNode
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&n); err != nil || n.Name == "" || n.Address == "" {
+	n, err := decode[NewNode](body, "a node")
+	if err != nil {
+		return "", err
+	}
+	if n.Name == "" || n.Address == "" {
 		return "", fail(CodeBadRequest, `the body has to be {"name": "NAME", "address": "HOST:PORT"}`)
 	}
 	return fmt.Sprintf("add %s at %s", n.Name, n.Address), s.cfg.Group.Add(ctx, n.Name, n.Address)

@@ -7,6 +7,7 @@ import (
 
 	"kingbus/internal/account"
 	"kingbus/internal/cluster"
+	"kingbus/internal/follow"
 	"kingbus/internal/stream"
 )
 
@@ -98,6 +99,9 @@ func known() []failure {
 		{CodeConflict, cluster.ErrLastVoter, "add another node before it goes"},
 		{CodeConflict, cluster.ErrOtherCluster, "empty its data folder, and start it with --join"},
 		{CodeConflict, cluster.ErrFormat, "run the version that the other nodes run"},
+		{CodeConflict, follow.ErrRunning, "`kingbus source stop`, and `kingbus source start` afterwards"},
+		{CodeConflict, follow.ErrNoSource, "`kingbus source change --host …` says whom to follow"},
+		{CodeConflict, follow.ErrBegun, "leave out where to start; a binlog that begins elsewhere needs empty data folders"},
 		{CodeNotFound, cluster.ErrNoMember, "`kingbus node list` shows the nodes"},
 		{CodeNotFound, stream.ErrNoFile, "`kingbus binlog list` shows the files"},
 		{CodeNotFound, stream.ErrNotYet, "ask again when this node has more, or another node"},
@@ -107,8 +111,11 @@ func known() []failure {
 // failureOf is the one place that makes an answer of an error.
 func failureOf(err error) (status int, out Failure) {
 	f := failure{code: CodeInternal, err: err}
+	var value *follow.ValueError
 	if own := (*failure)(nil); errors.As(err, &own) {
 		f = *own
+	} else if errors.As(err, &value) {
+		f.code = CodeBadRequest
 	} else {
 		for _, k := range known() {
 			if errors.Is(err, k.err) {

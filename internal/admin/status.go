@@ -13,6 +13,10 @@
 //	POST   /api/v1/cluster/nodes/{name}/lead      make it the leader
 //	DELETE /api/v1/cluster/nodes/{name}           remove it for good
 //	POST   /api/v1/cluster/verify                 compare all nodes: VerifyLines
+//	GET    /api/v1/source                         Followed
+//	PATCH  /api/v1/source                         follow.Change
+//	POST   /api/v1/source/start, /stop            follow it, or stop that
+//	DELETE /api/v1/source                         forget what was said of it
 //
 // A change is answered with 204, an error with Failure: what went wrong, a code for programs
 // and the next step for people. Any node takes a change; the leader carries it out. Each may
@@ -78,7 +82,7 @@ type Node struct {
 // follows it.
 const (
 	SourceNone     = "not configured"
-	SourceStopped  = "stopped by STOP REPLICA"
+	SourceStopped  = "stopped"
 	SourceRefused  = "cannot be followed as the cluster says"
 	SourceFollowed = "followed by the leader"
 )

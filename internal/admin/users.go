@@ -1,9 +1,7 @@
 package admin
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"net/http"
 	"strings"
 
@@ -50,16 +48,6 @@ func (s *Server) users(w http.ResponseWriter, _ *http.Request) {
 	s.json(w, http.StatusOK, out)
 }
 
-func decodeUser(body []byte) (UserChange, error) {
-	var c UserChange
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&c); err != nil {
-		return c, fail(CodeBadRequest, "the body is no account: "+err.Error())
-	}
-	return c, nil
-}
-
 // on applies a change to an account.
 func (c UserChange) on(a account.Account) (account.Account, error) {
 	if c.Privileges != nil {
@@ -91,7 +79,7 @@ func (c UserChange) identity() (account.Identity, error) {
 }
 
 func (s *Server) addUser(ctx context.Context, _ *http.Request, body []byte) (string, error) {
-	c, err := decodeUser(body)
+	c, err := decode[UserChange](body, "an account")
 	if err != nil {
 		return "", err
 	}
@@ -119,7 +107,7 @@ func (s *Server) addUser(ctx context.Context, _ *http.Request, body []byte) (str
 }
 
 func (s *Server) changeUser(ctx context.Context, r *http.Request, body []byte) (string, error) {
-	c, err := decodeUser(body)
+	c, err := decode[UserChange](body, "an account")
 	if err != nil {
 		return "", err
 	}
