@@ -163,7 +163,7 @@ func (s *Server) change(do func(ctx context.Context, r *http.Request, body []byt
 			s.fail(w, err)
 			return
 		}
-		s.cfg.Log.Info("the cluster was changed as the HTTP API was asked to", "change", what)
+		s.cfg.Log.Info("what the HTTP API was asked to change was changed", "change", what)
 		w.WriteHeader(http.StatusNoContent)
 	}
 }

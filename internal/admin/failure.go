@@ -8,6 +8,7 @@ import (
 	"kingbus/internal/account"
 	"kingbus/internal/cluster"
 	"kingbus/internal/follow"
+	"kingbus/internal/server"
 	"kingbus/internal/stream"
 )
 
@@ -103,6 +104,7 @@ func known() []failure {
 		{CodeConflict, follow.ErrNoSource, "`kingbus source change --host …` says whom to follow"},
 		{CodeConflict, follow.ErrBegun, "leave out where to start; a binlog that begins elsewhere needs empty data folders"},
 		{CodeNotFound, cluster.ErrNoMember, "`kingbus node list` shows the nodes"},
+		{CodeNotFound, server.ErrNoReplica, "`kingbus replica list` shows those of this node; each node has its own"},
 		{CodeNotFound, stream.ErrNoFile, "`kingbus binlog list` shows the files"},
 		{CodeNotFound, stream.ErrNotYet, "ask again when this node has more, or another node"},
 	}

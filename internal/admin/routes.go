@@ -24,6 +24,8 @@ func (s *Server) routes(metrics http.HandlerFunc) []route {
 		{"POST", "/api/v1/cluster/nodes/{name}/promote", false, s.change(s.promoteNode)},
 		{"POST", "/api/v1/cluster/nodes/{name}/lead", false, s.change(s.leadNode)},
 		{"POST", "/api/v1/cluster/verify", false, s.verify},
+		{"GET", "/api/v1/replicas", false, s.replicas},
+		{"DELETE", "/api/v1/replicas/{session}", false, s.change(s.killReplica)},
 		{"GET", "/api/v1/source", false, s.source},
 		{"PATCH", "/api/v1/source", false, s.change(s.changeSource)},
 		{"DELETE", "/api/v1/source", false, s.change(s.resetSource)},

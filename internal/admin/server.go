@@ -40,6 +40,7 @@ type Config struct {
 	Group    Group
 	Users    Users
 	Follow   Follow
+	Dumps    Dumps
 	// Metrics are those of the replication path, beside what Status tells; nil = none.
 	Metrics prometheus.Collector
 	// Version and GoVersion label the metric kingbus_build_info.
@@ -70,8 +71,8 @@ type Server struct {
 
 // New makes a server. It does nothing before Serve.
 func New(cfg Config) (*Server, error) {
-	if cfg.Status == nil || cfg.Exporter == nil || cfg.Group == nil || cfg.Users == nil || cfg.Follow == nil {
-		return nil, errors.New("admin: a status, a stream, a group, accounts and a source are needed")
+	if cfg.Status == nil || cfg.Exporter == nil || cfg.Group == nil || cfg.Users == nil || cfg.Follow == nil || cfg.Dumps == nil {
+		return nil, errors.New("admin: a status, a stream, a group, accounts, a source and dumps are needed")
 	}
 	if cfg.Token == "" {
 		return nil, errors.New("admin: a token is needed")
@@ -150,7 +151,7 @@ func (s *Server) loopbackOnly(next http.Handler) http.Handler {
 
 func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	fmt.Fprintf(w, "kingbus %s\n\n/healthz\n/readyz\n\nwith the token:\n/metrics\n/api/v1/status\n/api/v1/binlog/NAME\n/api/v1/cluster\n/api/v1/source\n/api/v1/users\n/debug/pprof/\n", s.cfg.Version)
+	fmt.Fprintf(w, "kingbus %s\n\n/healthz\n/readyz\n\nwith the token:\n/metrics\n/api/v1/status\n/api/v1/binlog/NAME\n/api/v1/cluster\n/api/v1/source\n/api/v1/replicas\n/api/v1/users\n/debug/pprof/\n", s.cfg.Version)
 }
 
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {

@@ -13,6 +13,8 @@
 //	POST   /api/v1/cluster/nodes/{name}/lead      make it the leader
 //	DELETE /api/v1/cluster/nodes/{name}           remove it for good
 //	POST   /api/v1/cluster/verify                 compare all nodes: VerifyLines
+//	GET    /api/v1/replicas                       Replicas, of this node
+//	DELETE /api/v1/replicas/{session}             end the session of one
 //	GET    /api/v1/source                         Followed
 //	PATCH  /api/v1/source                         follow.Change
 //	POST   /api/v1/source/start, /stop            follow it, or stop that
