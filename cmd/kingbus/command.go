@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 )
@@ -42,4 +44,11 @@ func listing[T any](p process, cmd *cobra.Command, path string, show func(ctx co
 		return withCode(exitFailed, err)
 	}
 	return cmd
+}
+
+// writeJSON writes a value for programs.
+func writeJSON(out io.Writer, v any) error {
+	e := json.NewEncoder(out)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
 }

@@ -112,6 +112,6 @@ serves it to replicas, mysqlbinlog and CDC clients, as a source does.
 		}
 		return fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())
 	})
-	root.AddCommand(serveCommand(p), statusCommand(p), sourceCommand(p), replicaCommand(p), nodeCommand(p), verifyCommand(p), exportCommand(p), userCommand(p), configCommand(p), inspectCommand(p), recoverCommand(p), versionCommand(p))
+	root.AddCommand(serveCommand(p), statusCommand(p), sourceCommand(p), replicaCommand(p), binlogCommand(p), nodeCommand(p), verifyCommand(p), exportCommand(p), userCommand(p), configCommand(p), inspectCommand(p), recoverCommand(p), versionCommand(p))
 	return root
 }

@@ -319,7 +319,7 @@ func (n *node) startAdmin(context.Context) error {
 		return err
 	}
 	n.admin, err = admin.New(admin.Config{
-		Token: token, Users: n.users, Follow: n.follow, Dumps: n.server, Status: n.status, Exporter: n.stream, Group: n.stream.Cluster(), Log: n.log.With("part", "admin"), Metrics: n.meter,
+		Token: token, Users: n.users, Follow: n.follow, Dumps: n.server, Status: n.status, Binlog: n.stream, Group: n.stream.Cluster(), Log: n.log.With("part", "admin"), Metrics: n.meter,
 		Version: versionText(), GoVersion: runtime.Version(),
 	})
 	if err != nil {

@@ -35,6 +35,7 @@ func nodePath(name string) string { return nodesPath + "/" + url.PathEscape(name
 // nodeSubcommand makes a command that asks a running node.
 func nodeSubcommand(p process, cmd *cobra.Command, run func(ctx context.Context, c *client, args []string) error) *cobra.Command {
 	ask := askFlags(cmd, p)
+	completeFirst(cmd, ask, nodeNames)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := ask()
 		if err != nil {

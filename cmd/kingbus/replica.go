@@ -52,6 +52,7 @@ to keep it away, lock its account (kingbus user alter NAME --locked) first.`,
 		Args:    cobra.ExactArgs(1),
 	}
 	ask := askFlags(cmd, p)
+	completeFirst(cmd, ask, sessionNumbers)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		session, err := strconv.ParseUint(args[0], 10, 32)
 		if err != nil {

@@ -65,3 +65,38 @@ func TestReplicaCommands(t *testing.T) {
 	<-ended
 	d.awaitStatus("no replica", func(st admin.Status) bool { return len(st.Replicas) == 0 })
 }
+
+func TestBinlogCommands(t *testing.T) {
+	d := serveStored(t)
+	d.want(0, []string{"FILE           SIZE", "binlog.000001  ", "2023-11-14T22:13:20Z", "finished", "current", "2 files, "}, "binlog", "list")
+	r := d.want(0, nil, "binlog", "list", "--json")
+	var listed admin.Binlogs
+	if err := json.Unmarshal([]byte(r.stdout), &listed); err != nil || len(listed.Files) != 2 || !listed.Files[1].Current {
+		t.Errorf("%v: %s", err, r.stdout)
+	}
+	for _, args := range [][]string{{}, {"--to", "x", "--before", "1h"}, {"--before", "yesterday"}, {"--before", "-1h"}} {
+		d.want(exitUsage, []string{"--before"}, append([]string{"binlog", "purge"}, args...)...)
+	}
+	d.want(exitFailed, []string{"no such binlog file", "what to do: `kingbus binlog list`"}, "binlog", "purge", "--to", "binlog.000009")
+	d.want(0, []string{"nothing was removed; the oldest file is binlog.000001"}, "binlog", "purge", "--before", "2000-01-31T00:00:00Z")
+	d.want(0, []string{"--dry-run", "removed 1 files, binlog.000001 to binlog.000001"}, "binlog", "purge", "--to", "binlog.000002", "--dry-run")
+
+	// What a connected replica reads stays. It reads the second file, so the first one can go.
+	session, ended := d.dump("repl", "binlog.000001")
+	d.awaitStatus("the replica", func(st admin.Status) bool { return len(st.Replicas) == 1 && st.Replicas[0].LagBytes == 0 })
+	d.want(0, []string{"binlog.000001\nbinlog.000002\n"}, "__complete", "binlog", "purge", "--to", "")
+	d.want(0, []string{fmt.Sprint(session)}, "__complete", "replica", "kill", "")
+	d.want(0, []string{"n1"}, "__complete", "node", "transfer", "")
+	d.want(0, []string{"repl@%"}, "__complete", "user", "drop", "")
+	d.want(0, []string{"removed 1 files, binlog.000001 to binlog.000001", "the oldest file is binlog.000002"}, "binlog", "purge", "--before", "1m")
+	if st := d.awaitStatus("", func(admin.Status) bool { return true }); len(st.Stream.Files) != 1 {
+		t.Errorf("left: %+v", st.Stream.Files)
+	}
+	d.want(0, nil, "replica", "kill", fmt.Sprint(session))
+	<-ended
+	r = d.want(0, nil, "binlog", "purge", "--before", "1m", "--json")
+	var purged admin.Purged
+	if err := json.Unmarshal([]byte(r.stdout), &purged); err != nil || len(purged.Removed) != 0 || purged.Oldest != "binlog.000002" {
+		t.Errorf("%v: %s", err, r.stdout)
+	}
+}

@@ -151,6 +151,7 @@ func userPath(user, host string) string {
 func userSubcommand(p process, cmd *cobra.Command, did string, run func(ctx context.Context, c *client, user, host string) error) *cobra.Command {
 	cmd.Args = cobra.ExactArgs(1)
 	ask := askFlags(cmd, p)
+	completeFirst(cmd, ask, accountNames)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := ask()
 		if err != nil {

@@ -39,9 +39,7 @@ be compared.`,
 			return withCode(exitFailed, err)
 		}
 		if *asJSON {
-			e := json.NewEncoder(p.stdout)
-			e.SetIndent("", "  ")
-			err = e.Encode(v)
+			err = writeJSON(p.stdout, v)
 		} else {
 			err = printVerified(p.stdout, v)
 		}

@@ -145,8 +145,17 @@ func decode[T any](body []byte, what string) (v T, err error) {
 	return v, err
 }
 
-// change makes the handler of a change. do tells what it does, for the log.
+// change makes the handler of a change that has no answer. do tells what it does, for the log.
 func (s *Server) change(do func(ctx context.Context, r *http.Request, body []byte) (what string, err error)) http.HandlerFunc {
+	return s.answered(func(ctx context.Context, r *http.Request, body []byte) (any, string, error) {
+		what, err := do(ctx, r, body)
+		return nil, what, err
+	})
+}
+
+// answered makes the handler of a change that may have an answer. do tells what it does, for
+// the log, or "" if it did nothing.
+func (s *Server) answered(do func(ctx context.Context, r *http.Request, body []byte) (answer any, what string, err error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		b, err := body(w, r)
 		if err != nil {
@@ -155,7 +164,7 @@ func (s *Server) change(do func(ctx context.Context, r *http.Request, body []byt
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), changeTime)
 		defer cancel()
-		what, err := do(ctx, r, b)
+		answer, what, err := do(ctx, r, b)
 		if err != nil {
 			if ctx.Err() != nil && !errors.Is(err, cluster.ErrNoLeader) {
 				err = &failure{code: CodeUncertain, err: fmt.Errorf("it was not done within %s, and may still be: %w", changeTime, err)}
@@ -163,8 +172,14 @@ func (s *Server) change(do func(ctx context.Context, r *http.Request, body []byt
 			s.fail(w, err)
 			return
 		}
-		s.cfg.Log.Info("what the HTTP API was asked to change was changed", "change", what)
-		w.WriteHeader(http.StatusNoContent)
+		if what != "" {
+			s.cfg.Log.Info("what the HTTP API was asked to change was changed", "change", what)
+		}
+		if answer == nil {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		s.json(w, http.StatusOK, answer)
 	}
 }
 

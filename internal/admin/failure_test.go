@@ -69,7 +69,7 @@ func TestEveryErrorIsJSON(t *testing.T) {
 		{"GET", "localhost", "/api/v1/cluster/verify", "POST", 405, CodeMethodNotAllowed},
 		{"GET", "evil.example", "/healthz", "", 421, CodeMisdirected},
 		{"POST", "localhost", "/api/v1/users", "", 415, CodeUnsupportedMedia},
-		{"GET", "localhost", "/api/v1/binlog/none", "", 404, CodeNotFound},
+		{"GET", "localhost", "/api/v1/binlogs/none", "", 404, CodeNotFound},
 	} {
 		r := httptest.NewRequest(tc.method, tc.path, nil)
 		r.Host = tc.host

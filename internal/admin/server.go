@@ -5,13 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"mime"
 	"net"
 	"net/http"
 	"net/netip"
-	"strconv"
 	"strings"
 	"time"
 
@@ -24,23 +21,17 @@ import (
 	"kingbus/internal/stream"
 )
 
-// Exporter is what the API needs of the stream beside its status.
-type Exporter interface {
-	// Export writes a file of the stream as a standard binlog file.
-	Export(ctx context.Context, file string, w io.Writer) error
-}
-
 // Config says what an admin server shows. All but Metrics and Log is needed.
 type Config struct {
 	// Status collects the node's status. It is called for every request and
 	// concurrently, must not block for long, and leaves Ready and Now to the
 	// server: it only gives Reasons.
-	Status   func() Status
-	Exporter Exporter
-	Group    Group
-	Users    Users
-	Follow   Follow
-	Dumps    Dumps
+	Status func() Status
+	Binlog Binlog
+	Group  Group
+	Users  Users
+	Follow Follow
+	Dumps  Dumps
 	// Metrics are those of the replication path, beside what Status tells; nil = none.
 	Metrics prometheus.Collector
 	// Version and GoVersion label the metric kingbus_build_info.
@@ -71,7 +62,7 @@ type Server struct {
 
 // New makes a server. It does nothing before Serve.
 func New(cfg Config) (*Server, error) {
-	if cfg.Status == nil || cfg.Exporter == nil || cfg.Group == nil || cfg.Users == nil || cfg.Follow == nil || cfg.Dumps == nil {
+	if cfg.Status == nil || cfg.Binlog == nil || cfg.Group == nil || cfg.Users == nil || cfg.Follow == nil || cfg.Dumps == nil {
 		return nil, errors.New("admin: a status, a stream, a group, accounts, a source and dumps are needed")
 	}
 	if cfg.Token == "" {
@@ -151,7 +142,7 @@ func (s *Server) loopbackOnly(next http.Handler) http.Handler {
 
 func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	fmt.Fprintf(w, "kingbus %s\n\n/healthz\n/readyz\n\nwith the token:\n/metrics\n/api/v1/status\n/api/v1/binlog/NAME\n/api/v1/cluster\n/api/v1/source\n/api/v1/replicas\n/api/v1/users\n/debug/pprof/\n", s.cfg.Version)
+	fmt.Fprintf(w, "kingbus %s\n\n/healthz\n/readyz\n\nwith the token:\n/metrics\n/api/v1/status\n/api/v1/binlogs\n/api/v1/binlogs/NAME\n/api/v1/cluster\n/api/v1/source\n/api/v1/replicas\n/api/v1/users\n/debug/pprof/\n", s.cfg.Version)
 }
 
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
@@ -211,75 +202,4 @@ func (s *Server) json(w http.ResponseWriter, code int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	_, _ = w.Write(append(b, '\n')) // the client went away
-}
-
-// binlog sends a file. A failure behind the first byte breaks the connection
-// off, so that the client cannot take a part for the whole.
-func (s *Server) binlog(w http.ResponseWriter, r *http.Request) {
-	select {
-	case s.exports <- struct{}{}:
-		defer func() { <-s.exports }()
-	default:
-		w.Header().Set("Retry-After", "10")
-		s.fail(w, fail(CodeBusy, fmt.Sprintf("%d files are being sent already", maxExports)))
-		return
-	}
-	name := r.PathValue("name")
-	st := s.cfg.Status()
-	if name == "current" && st.Stream.End.File != "" {
-		name = st.Stream.End.File
-	}
-	found := false
-	for _, f := range st.Stream.Files {
-		found = found || f.Name == name
-	}
-	if !found {
-		s.fail(w, fail(CodeNotFound, fmt.Sprintf("there is no binlog file %q here; %s", name, fileHint(st.Stream.Files))))
-		return
-	}
-	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": name}))
-	w.Header().Set("Trailer", SizeTrailer)
-	out := &patientWriter{w: w, control: http.NewResponseController(w)}
-	err := s.cfg.Exporter.Export(r.Context(), name, out)
-	switch {
-	case err == nil:
-		w.Header().Set(SizeTrailer, strconv.FormatInt(out.size, 10))
-	case out.size == 0 && (errors.Is(err, stream.ErrNoFile) || errors.Is(err, stream.ErrNotYet)):
-		w.Header().Del("Trailer")
-		s.fail(w, err)
-	default:
-		if r.Context().Err() == nil {
-			s.cfg.Log.Error("sending a binlog file failed", "file", name, "error", err)
-		}
-		panic(http.ErrAbortHandler) // net/http's own way to break a connection off
-	}
-}
-
-// SizeTrailer is the HTTP trailer behind a binlog file: its size in bytes.
-const SizeTrailer = "Kingbus-Size"
-
-func fileHint(files []stream.File) string {
-	switch n := len(files); n {
-	case 0:
-		return "there are none yet"
-	case 1:
-		return "there is only " + files[0].Name
-	default:
-		return fmt.Sprintf("there are %s to %s", files[0].Name, files[n-1].Name)
-	}
-}
-
-// patientWriter gives the client time as long as it takes something.
-type patientWriter struct {
-	w       http.ResponseWriter
-	control *http.ResponseController
-	size    int64
-}
-
-func (p *patientWriter) Write(b []byte) (int, error) {
-	_ = p.control.SetWriteDeadline(time.Now().Add(stall)) // not every ResponseWriter of a test can
-	n, err := p.w.Write(b)
-	p.size += int64(n)
-	return n, err
 }

@@ -6,7 +6,9 @@
 //	GET    /readyz                                200 if it is fit to serve, else 503 and the reasons
 //	GET    /metrics                               Prometheus
 //	GET    /api/v1/status                         Status
-//	GET    /api/v1/binlog/{name}                  a standard binlog file; "current" is the newest
+//	GET    /api/v1/binlogs                        Binlogs
+//	POST   /api/v1/binlogs/purge                  Purge, answered with Purged
+//	GET    /api/v1/binlogs/{name}                 a standard binlog file; "current" is the newest
 //	GET    /api/v1/cluster                        Cluster, which is a part of Status
 //	POST   /api/v1/cluster/nodes                  add NewNode as a learner
 //	POST   /api/v1/cluster/nodes/{name}/promote   make it a voter
