@@ -47,10 +47,10 @@ func profiles() []route {
 		}
 	}
 	return []route{
-		{"GET", "/debug/pprof/", false, patient(pprof.Index)},
-		{"GET", "/debug/pprof/cmdline", false, patient(pprof.Cmdline)},
-		{"GET", "/debug/pprof/profile", false, patient(pprof.Profile)},
-		{"GET", "/debug/pprof/symbol", false, patient(pprof.Symbol)},
-		{"GET", "/debug/pprof/trace", false, patient(pprof.Trace)},
+		{"GET", "/debug/pprof/", false, patient(pprof.Index), "The profiles that there are: goroutine, heap …, each below this path", nil, media("text/html")},
+		{"GET", "/debug/pprof/cmdline", false, patient(pprof.Cmdline), "The command line of the process, which has no passwords", nil, plain},
+		{"GET", "/debug/pprof/profile", false, patient(pprof.Profile), "A profile of the CPU: ?seconds=N", nil, binary},
+		{"GET", "/debug/pprof/symbol", false, patient(pprof.Symbol), "Names of program counters", nil, plain},
+		{"GET", "/debug/pprof/trace", false, patient(pprof.Trace), "A trace of the execution: ?seconds=N", nil, binary},
 	}
 }

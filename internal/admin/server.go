@@ -56,6 +56,7 @@ const (
 type Server struct {
 	cfg      Config
 	http     *http.Server
+	list     string        // of the routes, for people
 	exports  chan struct{} // one token for each that runs
 	verifies chan struct{} // likewise: each reads all disks of the cluster
 }
@@ -89,8 +90,12 @@ func New(cfg Config) (*Server, error) {
 		MaxRequestsInFlight: 4, Timeout: 10 * time.Second,
 		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
 	})
+	routes := s.routes(metrics.ServeHTTP)
+	for _, r := range routes {
+		s.list += fmt.Sprintf("%-7s%-42s%s\n", r.method, strings.TrimSuffix(r.path, "{$}"), r.does)
+	}
 	s.http = &http.Server{
-		Handler:           s.loopbackOnly(s.mux(s.routes(metrics.ServeHTTP))),
+		Handler:           s.loopbackOnly(s.mux(routes)),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      20 * time.Second, // what takes longer moves its own on
@@ -140,9 +145,10 @@ func (s *Server) loopbackOnly(next http.Handler) http.Handler {
 	})
 }
 
+// index lists the requests that there are.
 func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	fmt.Fprintf(w, "kingbus %s\n\n/healthz\n/readyz\n\nwith the token:\n/metrics\n/api/v1/status\n/api/v1/binlogs\n/api/v1/binlogs/NAME\n/api/v1/cluster\n/api/v1/source\n/api/v1/replicas\n/api/v1/users\n/debug/pprof/\n", s.cfg.Version)
+	fmt.Fprintf(w, "kingbus %s\n\n%s", s.cfg.Version, s.list)
 }
 
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {

@@ -1,26 +1,7 @@
 // Package admin is the HTTP side of a node: health checks, metrics, its status
 // as JSON, whole binlog files, and the changes of the cluster that an operator
-// asks for.
-//
-//	GET    /healthz                               the process is alive
-//	GET    /readyz                                200 if it is fit to serve, else 503 and the reasons
-//	GET    /metrics                               Prometheus
-//	GET    /api/v1/status                         Status
-//	GET    /api/v1/binlogs                        Binlogs
-//	POST   /api/v1/binlogs/purge                  Purge, answered with Purged
-//	GET    /api/v1/binlogs/{name}                 a standard binlog file; "current" is the newest
-//	GET    /api/v1/cluster                        Cluster, which is a part of Status
-//	POST   /api/v1/cluster/nodes                  add NewNode as a learner
-//	POST   /api/v1/cluster/nodes/{name}/promote   make it a voter
-//	POST   /api/v1/cluster/nodes/{name}/lead      make it the leader
-//	DELETE /api/v1/cluster/nodes/{name}           remove it for good
-//	POST   /api/v1/cluster/verify                 compare all nodes: VerifyLines
-//	GET    /api/v1/replicas                       Replicas, of this node
-//	DELETE /api/v1/replicas/{session}             end the session of one
-//	GET    /api/v1/source                         Followed
-//	PATCH  /api/v1/source                         follow.Change
-//	POST   /api/v1/source/start, /stop            follow it, or stop that
-//	DELETE /api/v1/source                         forget what was said of it
+// asks for. All requests are in one list (routes.go), which is described in
+// openapi.json, made of it and of the types here.
 //
 // A change is answered with 204, an error with Failure: what went wrong, a code for programs
 // and the next step for people. Any node takes a change; the leader carries it out. Each may
