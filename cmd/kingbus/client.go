@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,15 +20,18 @@ import (
 
 // client asks a running node over HTTP.
 type client struct {
-	address string // host:port
-	token   string
-	http    *http.Client
+	base  string // http or https, host and port
+	token string
+	http  *http.Client
 }
 
-func newClient(address, token string) *client {
-	return &client{address: address, token: token, http: &http.Client{Transport: &http.Transport{
-		Proxy:                 nil, // a loopback address is never behind one
+// newClient makes one; trust is whom it trusts and what it shows with https.
+func newClient(base, token string, trust *tls.Config) *client {
+	return &client{base: base, token: token, http: &http.Client{Transport: &http.Transport{
+		Proxy:                 nil, // a node is never behind one
 		DialContext:           (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+		TLSClientConfig:       trust,
+		TLSHandshakeTimeout:   5 * time.Second,
 		ResponseHeaderTimeout: 15 * time.Second,
 		DisableKeepAlives:     true,
 	}}}
@@ -60,7 +64,7 @@ func (c *client) do(ctx context.Context, method, path string, body any) (*http.R
 		}
 		text = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+c.address+path, text)
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, text)
 	if err != nil {
 		return nil, err
 	}
@@ -70,10 +74,13 @@ func (c *client) do(ctx context.Context, method, path string, body any) (*http.R
 	}
 	resp, err := c.http.Do(req)
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		return nil, fmt.Errorf("no kingbus answers at %s: start it with `kingbus serve`, or name the address of its HTTP API with --admin-listen", c.address)
+		return nil, fmt.Errorf("no kingbus answers at %s: start it with `kingbus serve`, or name the address of its HTTP API with --admin or --admin-listen", c.base)
+	}
+	if unknown := (*tls.CertificateVerificationError)(nil); errors.As(err, &unknown) {
+		return nil, fmt.Errorf("the certificate of %s is not one to trust: %w; --admin-tls-ca names the authority of a node's certificate", c.base, unknown.Err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("ask the node at %s: %w", c.address, errors.Unwrap(err))
+		return nil, fmt.Errorf("ask the node at %s: %w", c.base, errors.Unwrap(err))
 	}
 	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusNoContent {
 		return resp, nil
@@ -84,7 +91,7 @@ func (c *client) do(ctx context.Context, method, path string, body any) (*http.R
 	if json.Unmarshal(b, &failure) == nil && failure.Error != "" {
 		return nil, &answerError{failure}
 	}
-	return nil, fmt.Errorf("the node at %s answers %s: %.200s", c.address, resp.Status, strings.TrimSpace(string(b)))
+	return nil, fmt.Errorf("the node at %s answers %s: %.200s", c.base, resp.Status, strings.TrimSpace(string(b)))
 }
 
 // change asks for a change of the cluster.
@@ -128,10 +135,10 @@ func (c *client) read(ctx context.Context, path string, v any) ([]byte, error) {
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxStatus))
 	if err != nil {
-		return nil, fmt.Errorf("read the answer of %s: %w", c.address, err)
+		return nil, fmt.Errorf("read the answer of %s: %w", c.base, err)
 	}
 	if err := json.Unmarshal(b, v); err != nil {
-		return nil, fmt.Errorf("what answers at %s is not kingbus: %w", c.address, err)
+		return nil, fmt.Errorf("what answers at %s is not kingbus: %w", c.base, err)
 	}
 	return b, nil
 }

@@ -63,6 +63,9 @@ environment, that over the file. ` + "`kingbus config check FILE`" + ` says what
 		if s.Value != "" {
 			name = "`--" + s.Key + " " + s.Value + "`"
 		}
+		if s.Command {
+			name += ", of the commands that ask a node"
+		}
 		if s.Secret {
 			name = s.Key + ", not as a flag, nor in the file"
 		}

@@ -33,9 +33,9 @@ a node that is stopped.`,
 	}
 	file := cmd.Flags().String("file", "", "name of the binlog file; \"current\" is the newest, which goes up to the last committed transaction")
 	out := cmd.Flags().String("out", "", "file to write, which must not exist; \"-\" is the standard output")
-	ask := askFlags(cmd, p, "admin-listen", "admin-token-file")
-	completeWith(cmd, "file", ask, binlogNames)
 	dir := cmd.Flags().String("data-dir", "", "data folder of a node that is stopped")
+	ask := askFlags(cmd, p)
+	completeWith(cmd, "file", ask, binlogNames)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *file == "" || *out == "" {
 			return withCode(exitUsage, errors.New("both --file NAME and --out F are needed; `kingbus binlog list` shows the files"))

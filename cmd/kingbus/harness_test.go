@@ -143,7 +143,7 @@ func serveNode(t *testing.T, dir string, args ...string) *daemon {
 		for scanner.Scan() {
 			var line struct{ Msg, MySQL, Admin string }
 			if json.Unmarshal(scanner.Bytes(), &line) == nil && line.Msg == "ready" {
-				d.mysql, d.admin = line.MySQL, strings.TrimPrefix(line.Admin, "http://")
+				d.mysql, d.admin = line.MySQL, line.Admin[strings.Index(line.Admin, "://")+3:]
 				close(ready)
 				break
 			}
@@ -202,7 +202,7 @@ func (d *daemon) client() *client {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	return newClient(d.admin, token)
+	return newClient("http://"+d.admin, token, nil)
 }
 
 // stop sends SIGTERM and returns the exit code.

@@ -296,7 +296,7 @@ func TestAddWaits(t *testing.T) {
 			server := httptest.NewServer(f)
 			defer server.Close()
 			var out, errs bytes.Buffer
-			a := addition{c: newClient(strings.TrimPrefix(server.URL, "http://"), ""), name: "n4", out: &out, shown: newProgress(&errs, "")}
+			a := addition{c: newClient(server.URL, "", nil), name: "n4", out: &out, shown: newProgress(&errs, "")}
 			err := a.wait(t.Context(), !tc.learner)
 			if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
 				t.Errorf("got %v, want %q", err, tc.err)

@@ -53,7 +53,7 @@ func kinds() []kind {
 	return []kind{
 		{CodeBadRequest, http.StatusBadRequest, "mend the request; /api/v1/openapi.json describes what the API takes"},
 		{CodeUnauthorized, http.StatusUnauthorized, `send the token of the node in a header "Authorization: Bearer TOKEN": it is in the file keys/admin-token of its data folder, or what --admin-token-file says. ` +
-			"The commands of kingbus find it with --data-dir or --admin-token-file"},
+			"The commands of kingbus find it with --data-dir or --admin-token-file. Or show a certificate that --admin-tls-ca of the node has signed"},
 		{CodeNotFound, http.StatusNotFound, "look at what there is; /api/v1/openapi.json describes what the API answers"},
 		{CodeMethodNotAllowed, http.StatusMethodNotAllowed, "use a method of the header Allow"},
 		{CodeConflict, http.StatusConflict, "look at how things are now (`kingbus status`), and try again"},

@@ -2,13 +2,13 @@ package admin
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -38,8 +38,10 @@ type Config struct {
 	Version, GoVersion string
 	// Token is what requests have to show, but for those about health; "" lets nobody in.
 	Token string
-	Log   *slog.Logger
-	Now   func() time.Time // nil = time.Now
+	// TLS is for https; nil = http. Who shows a certificate that it verifies needs no token.
+	TLS *tls.Config
+	Log *slog.Logger
+	Now func() time.Time // nil = time.Now
 }
 
 const (
@@ -48,6 +50,8 @@ const (
 	maxExports = 4
 	// stall is how long a client may take nothing of a file.
 	stall = 30 * time.Second
+	// maxConnections bounds how many clients are connected.
+	maxConnections = 256
 	// maxHeader bounds the head of a request in bytes.
 	maxHeader = 16 << 10
 )
@@ -95,7 +99,7 @@ func New(cfg Config) (*Server, error) {
 		s.list += fmt.Sprintf("%-7s%-42s%s\n", r.method, strings.TrimSuffix(r.path, "{$}"), r.does)
 	}
 	s.http = &http.Server{
-		Handler:           s.loopbackOnly(s.mux(routes)),
+		Handler:           s.ours(s.mux(routes)),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      20 * time.Second, // what takes longer moves its own on
@@ -111,6 +115,10 @@ func (s *Server) Handler() http.Handler { return s.http.Handler }
 
 // Serve answers requests until Shutdown. It closes l.
 func (s *Server) Serve(l net.Listener) error {
+	l = &bounded{Listener: l, room: make(chan struct{}, maxConnections)}
+	if s.cfg.TLS != nil {
+		l = tls.NewListener(l, s.cfg.TLS)
+	}
 	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("admin: %w", err)
 	}
@@ -124,25 +132,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return s.http.Close()
 	}
 	return nil
-}
-
-// loopbackOnly refuses requests that were meant for another host (DNS
-// rebinding).
-func (s *Server) loopbackOnly(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.Header().Set("Cache-Control", "no-store")
-		host := r.Host
-		if h, _, err := net.SplitHostPort(host); err == nil {
-			host = h
-		}
-		ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
-		if !strings.EqualFold(host, "localhost") && (err != nil || !ip.Unmap().IsLoopback()) {
-			s.fail(w, fail(CodeMisdirected, "this API answers only to localhost, 127.0.0.1 or [::1]"))
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
 }
 
 // index lists the requests that there are.

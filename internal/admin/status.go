@@ -8,7 +8,7 @@
 // be repeated.
 //
 // Without TLS the API belongs on a loopback address (package config
-// sees to that), and it answers only requests that name one as their host: a web
+// sees to that). It answers only requests that name the node as their host: a web
 // page that resolves its own name to 127.0.0.1 gets nothing from it. What changes
 // something needs the header Content-Type: application/json besides. A page of
 // another origin may not send that before the browser has asked with a preflight
