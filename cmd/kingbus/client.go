@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,32 +20,32 @@ import (
 
 // client asks a running node over HTTP.
 type client struct {
-	address string // host:port
-	token   string
-	http    *http.Client
+	base  string // http or https, host and port
+	token string
+	http  *http.Client
 }
 
-func newClient(address, token string) *client {
-	return &client{address: address, token: token, http: &http.Client{Transport: &http.Transport{
-		Proxy:                 nil, // a loopback address is never behind one
+// newClient makes one; trust is whom it trusts and what it shows with https.
+func newClient(base, token string, trust *tls.Config) *client {
+	return &client{base: base, token: token, http: &http.Client{Transport: &http.Transport{
+		Proxy:                 nil, // a node is never behind one
 		DialContext:           (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+		TLSClientConfig:       trust,
+		TLSHandshakeTimeout:   5 * time.Second,
 		ResponseHeaderTimeout: 15 * time.Second,
 		DisableKeepAlives:     true,
 	}}}
 }
 
 // answerError is an error that the node has answered with.
-type answerError struct {
-	code int // HTTP status
-	text string
-}
+type answerError struct{ admin.Failure }
 
-func (e *answerError) Error() string { return e.text }
+func (e *answerError) Error() string { return e.Failure.Error }
 
-// answered tells whether an error is an answer with one of the HTTP statuses.
-func answered(err error, codes ...int) bool {
+// answered tells whether an error is an answer with one of the codes.
+func answered(err error, codes ...admin.Code) bool {
 	var e *answerError
-	return errors.As(err, &e) && slices.Contains(codes, e.code)
+	return errors.As(err, &e) && slices.Contains(codes, e.Code)
 }
 
 // get sends a request. Anything but 200 is an error.
@@ -63,7 +64,7 @@ func (c *client) do(ctx context.Context, method, path string, body any) (*http.R
 		}
 		text = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+c.address+path, text)
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, text)
 	if err != nil {
 		return nil, err
 	}
@@ -73,10 +74,13 @@ func (c *client) do(ctx context.Context, method, path string, body any) (*http.R
 	}
 	resp, err := c.http.Do(req)
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		return nil, fmt.Errorf("no kingbus answers at %s: start it with `kingbus serve`, or name the address of its HTTP API with --admin-listen", c.address)
+		return nil, fmt.Errorf("no kingbus answers at %s: start it with `kingbus serve`, or name the address of its HTTP API with --admin or --admin-listen", c.base)
+	}
+	if unknown := (*tls.CertificateVerificationError)(nil); errors.As(err, &unknown) {
+		return nil, fmt.Errorf("the certificate of %s is not one to trust: %w; --admin-tls-ca names the authority of a node's certificate", c.base, unknown.Err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("ask the node at %s: %w", c.address, errors.Unwrap(err))
+		return nil, fmt.Errorf("ask the node at %s: %w", c.base, errors.Unwrap(err))
 	}
 	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusNoContent {
 		return resp, nil
@@ -85,9 +89,9 @@ func (c *client) do(ctx context.Context, method, path string, body any) (*http.R
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	var failure admin.Failure
 	if json.Unmarshal(b, &failure) == nil && failure.Error != "" {
-		return nil, &answerError{resp.StatusCode, failure.Error}
+		return nil, &answerError{failure}
 	}
-	return nil, fmt.Errorf("the node at %s answers %s: %.200s", c.address, resp.Status, strings.TrimSpace(string(b)))
+	return nil, fmt.Errorf("the node at %s answers %s: %.200s", c.base, resp.Status, strings.TrimSpace(string(b)))
 }
 
 // change asks for a change of the cluster.
@@ -102,16 +106,22 @@ func (c *client) change(ctx context.Context, method, path string, body any) erro
 // maxStatus bounds what is read of a status.
 const maxStatus = 256 << 20
 
-// status returns the node's status, and the text it came in.
-func (c *client) status(ctx context.Context) (st admin.Status, text []byte, err error) {
-	text, err = c.read(ctx, "/api/v1/status", &st)
-	return st, text, err
+// Where the API has the status, and the part of it that is about the cluster.
+const (
+	statusPath  = "/api/v1/status"
+	clusterPath = "/api/v1/cluster"
+)
+
+// status returns the node's status.
+func (c *client) status(ctx context.Context) (st admin.Status, err error) {
+	_, err = c.read(ctx, statusPath, &st)
+	return st, err
 }
 
-// cluster returns the node's view of its cluster, and the text it came in.
-func (c *client) cluster(ctx context.Context) (group admin.Cluster, text []byte, err error) {
-	text, err = c.read(ctx, "/api/v1/cluster", &group)
-	return group, text, err
+// cluster returns the node's view of its cluster.
+func (c *client) cluster(ctx context.Context) (group admin.Cluster, err error) {
+	_, err = c.read(ctx, clusterPath, &group)
+	return group, err
 }
 
 // read fetches JSON into v, and returns its text.
@@ -125,10 +135,10 @@ func (c *client) read(ctx context.Context, path string, v any) ([]byte, error) {
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxStatus))
 	if err != nil {
-		return nil, fmt.Errorf("read the answer of %s: %w", c.address, err)
+		return nil, fmt.Errorf("read the answer of %s: %w", c.base, err)
 	}
 	if err := json.Unmarshal(b, v); err != nil {
-		return nil, fmt.Errorf("what answers at %s is not kingbus: %w", c.address, err)
+		return nil, fmt.Errorf("what answers at %s is not kingbus: %w", c.base, err)
 	}
 	return b, nil
 }

@@ -49,28 +49,6 @@ func (m *member) start() *member {
 	return m
 }
 
-// call runs a command that asks this node.
-func (m *member) call(args ...string) result {
-	m.t.Helper()
-	return call(m.t, m.env(), args...)
-}
-
-// want runs a command that asks this node, and checks its exit code and what it
-// says.
-func (m *member) want(code int, texts []string, args ...string) result {
-	m.t.Helper()
-	r := m.call(args...)
-	if r.code != code {
-		m.t.Errorf("kingbus %s, of %s: exit code %d, want %d: %s%s", strings.Join(args, " "), m.name, r.code, code, r.stdout, r.stderr)
-	}
-	for _, text := range texts {
-		if !strings.Contains(r.stdout+r.stderr, text) {
-			m.t.Errorf("kingbus %s, of %s: no %q in\n%s%s", strings.Join(args, " "), m.name, text, r.stdout, r.stderr)
-		}
-	}
-	return r
-}
-
 // settled waits until a node sees n members, all of them up, and a leader.
 func (m *member) settled(n int) admin.Status {
 	m.t.Helper()

@@ -13,17 +13,7 @@ import (
 )
 
 func configCommand(p process) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "config",
-		Short: "Describe all settings, or check a file with them",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return withCode(exitUsage, fmt.Errorf("unknown command %q for %q; see `%[2]s --help`", args[0], cmd.CommandPath()))
-			}
-			return cmd.Help()
-		},
-	}
-	cmd.AddCommand(
+	return group(&cobra.Command{Use: "config", Short: "Describe all settings, or check a file with them"},
 		&cobra.Command{
 			Use: "docs", Short: "Print docs/configuration.md: every setting, with its default", Args: cobra.NoArgs,
 			RunE: func(*cobra.Command, []string) error { return withCode(exitFailed, writeConfigDocs(p.stdout)) },
@@ -35,7 +25,6 @@ as it is here, and do nothing. Passwords and certificates are read, too.`,
 			RunE: func(_ *cobra.Command, args []string) error { return checkConfig(p, args[0]) },
 		},
 	)
-	return cmd
 }
 
 // checkConfig finds out what a start would find out before it touches anything.
@@ -74,6 +63,9 @@ environment, that over the file. ` + "`kingbus config check FILE`" + ` says what
 		name := "`--" + s.Key + "`"
 		if s.Value != "" {
 			name = "`--" + s.Key + " " + s.Value + "`"
+		}
+		if s.Command {
+			name += ", of the commands that ask a node"
 		}
 		if s.Secret {
 			name = s.Key + ", not as a flag, nor in the file"

@@ -33,11 +33,12 @@ a node that is stopped.`,
 	}
 	file := cmd.Flags().String("file", "", "name of the binlog file; \"current\" is the newest, which goes up to the last committed transaction")
 	out := cmd.Flags().String("out", "", "file to write, which must not exist; \"-\" is the standard output")
-	ask := askFlags(cmd, p, "admin-listen", "admin-token-file")
 	dir := cmd.Flags().String("data-dir", "", "data folder of a node that is stopped")
+	ask := askFlags(cmd, p)
+	completeWith(cmd, "file", ask, binlogNames)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *file == "" || *out == "" {
-			return withCode(exitUsage, errors.New("both --file NAME and --out F are needed; `kingbus status --json` lists the files"))
+			return withCode(exitUsage, errors.New("both --file NAME and --out F are needed; `kingbus binlog list` shows the files"))
 		}
 		fetch := func(w io.Writer) error { return exportFolder(cmd.Context(), *dir, *file, w) }
 		if *dir == "" {
@@ -61,7 +62,7 @@ a node that is stopped.`,
 
 // export fetches a file from the node, and checks that it came whole.
 func (c *client) export(ctx context.Context, file string, w io.Writer) error {
-	resp, err := c.get(ctx, "/api/v1/binlog/"+url.PathEscape(file))
+	resp, err := c.get(ctx, binlogsPath+"/"+url.PathEscape(file))
 	if err != nil {
 		return err
 	}

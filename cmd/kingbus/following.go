@@ -108,12 +108,7 @@ func (n *node) pull(ctx context.Context, f *following, setting *follow.Setting, 
 func (n *node) stopFollowing(ctx context.Context, as follow.Setting) error {
 	n.log.Info("the source was followed up to where START REPLICA UNTIL said", "until", as.Until)
 	for {
-		err := n.follow.Change(ctx, func(s follow.Setting) (follow.Setting, error) {
-			if s == as {
-				s.Stopped = true
-			}
-			return s, nil
-		})
+		err := n.follow.Reached(ctx, as)
 		if err == nil || ctx.Err() != nil {
 			return nil
 		}

@@ -174,7 +174,7 @@ func TestFollowByStatement(t *testing.T) {
 	other.start()
 	other.settled(2)
 	state(admin.SourceStopped)
-	other.want(0, []string{"stopped by STOP REPLICA"}, "status")
+	other.want(0, []string{"stopped at ", "kingbus source start"}, "status")
 	// What comes after START, at the latest, has all before it: until then nothing has come.
 	stopped := leader.settled(2).Stream.Executed.String()
 	if now, err := db.GTIDExecuted(ctx); err != nil || strings.ReplaceAll(now, "\n", "") == stopped {
@@ -185,13 +185,26 @@ func TestFollowByStatement(t *testing.T) {
 	leader.want(0, nil, "node", "transfer", other.name)
 	followed()
 
-	// A file that this node does not have.
-	say(leader, "STOP REPLICA")
-	say(leader, "CHANGE REPLICATION SOURCE TO SOURCE_SSL_CA='/no/such/file'")
-	say(leader, "START REPLICA")
+	// The commands do the same. A file that this node does not have:
+	ca := "/no/such/file"
+	leader.want(exitFailed, []string{"stop that first", "what to do: `kingbus source stop`"}, "source", "change", "--ssl-ca", ca)
+	leader.want(0, []string{"nobody follows"}, "source", "stop")
+	leader.want(exitUsage, []string{"nothing is said"}, "source", "change")
+	leader.want(exitFailed, []string{"port is 0"}, "source", "change", "--port", "0")
+	leader.want(exitFailed, []string{"has begun"}, "source", "change", "--start", "current")
+	other.want(0, []string{"kingbus source start"}, "source", "change", "--ssl-ca", ca, "--password-file", writeFile(t, "pw", secret))
+	other.want(0, []string{"follows the source"}, "source", "start")
 	state(admin.SourceRefused)
-	leader.want(0, []string{"/no/such/file", "CHANGE REPLICATION SOURCE TO"}, "status")
-	say(leader, "STOP REPLICA")
-	say(leader, "RESET REPLICA ALL")
+	leader.want(0, []string{ca, "CHANGE REPLICATION SOURCE TO"}, "status")
+	leader.want(0, []string{ca, "said", "user repl", "a password", "port " + port}, "source", "show")
+	leader.want(0, []string{`"ssl_ca": "/no/such/file"`, `"has_password": true`}, "source", "show", "--json")
+	other.want(0, nil, "source", "stop")
+	other.want(0, nil, "source", "change", "--ssl-ca", "")
+	other.want(0, nil, "source", "start")
+	followed()
+	leader.want(0, nil, "source", "stop")
+	leader.want(0, []string{"forgotten"}, "source", "reset")
 	state(admin.SourceNone)
+	leader.want(exitFailed, []string{"no source is configured", "kingbus source change"}, "source", "start")
+	leader.want(0, []string{"nothing: it is as in the settings"}, "source", "show")
 }

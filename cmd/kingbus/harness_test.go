@@ -143,7 +143,7 @@ func serveNode(t *testing.T, dir string, args ...string) *daemon {
 		for scanner.Scan() {
 			var line struct{ Msg, MySQL, Admin string }
 			if json.Unmarshal(scanner.Bytes(), &line) == nil && line.Msg == "ready" {
-				d.mysql, d.admin = line.MySQL, strings.TrimPrefix(line.Admin, "http://")
+				d.mysql, d.admin = line.MySQL, line.Admin[strings.Index(line.Admin, "://")+3:]
 				close(ready)
 				break
 			}
@@ -173,6 +173,28 @@ func (d *daemon) env() []string {
 	return []string{"KINGBUS_ADMIN_LISTEN=" + d.admin, "KINGBUS_ADMIN_TOKEN_FILE=" + d.tokenFile()}
 }
 
+// call runs a command that asks this node.
+func (d *daemon) call(args ...string) result {
+	d.t.Helper()
+	return call(d.t, d.env(), args...)
+}
+
+// want runs a command that asks this node, and checks its exit code and what it
+// says.
+func (d *daemon) want(code int, texts []string, args ...string) result {
+	d.t.Helper()
+	r := d.call(args...)
+	if r.code != code {
+		d.t.Errorf("kingbus %s, of %s: exit code %d, want %d: %s%s", strings.Join(args, " "), d.dir, r.code, code, r.stdout, r.stderr)
+	}
+	for _, text := range texts {
+		if !strings.Contains(r.stdout+r.stderr, text) {
+			d.t.Errorf("kingbus %s, of %s: no %q in\n%s%s", strings.Join(args, " "), d.dir, text, r.stdout, r.stderr)
+		}
+	}
+	return r
+}
+
 // client asks the node.
 func (d *daemon) client() *client {
 	d.t.Helper()
@@ -180,7 +202,7 @@ func (d *daemon) client() *client {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	return newClient(d.admin, token)
+	return newClient("http://"+d.admin, token, nil)
 }
 
 // stop sends SIGTERM and returns the exit code.

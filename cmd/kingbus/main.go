@@ -80,6 +80,9 @@ func run(ctx context.Context, args []string, p process) int {
 	}
 	if !errors.Is(err, errLogged) {
 		fmt.Fprintf(p.stderr, "kingbus: %v\n", err)
+		if answer := (*answerError)(nil); errors.As(err, &answer) && answer.Next != "" {
+			fmt.Fprintf(p.stderr, "what to do: %s\n", printable(answer.Next))
+		}
 	}
 	return e.code
 }
@@ -109,6 +112,6 @@ serves it to replicas, mysqlbinlog and CDC clients, as a source does.
 		}
 		return fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())
 	})
-	root.AddCommand(serveCommand(p), statusCommand(p), nodeCommand(p), verifyCommand(p), exportCommand(p), userCommand(p), configCommand(p), inspectCommand(p), recoverCommand(p), versionCommand(p))
+	root.AddCommand(serveCommand(p), statusCommand(p), sourceCommand(p), replicaCommand(p), binlogCommand(p), nodeCommand(p), verifyCommand(p), exportCommand(p), userCommand(p), configCommand(p), inspectCommand(p), recoverCommand(p), versionCommand(p))
 	return root
 }

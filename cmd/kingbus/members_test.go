@@ -233,7 +233,7 @@ type fakeNode struct {
 	mu       sync.Mutex
 	steps    []func(c *admin.Cluster)
 	at       int
-	promotes []int // what promoting answers, in turn; then 204
+	promotes []admin.Code // what promoting answers, in turn; then 204
 	asked    []string
 }
 
@@ -252,7 +252,7 @@ func (f *fakeNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		body = string(b)
 	case strings.HasSuffix(r.URL.Path, "/promote") && len(f.promotes) > 0:
-		code, body = f.promotes[0], `{"error": "not yet"}`
+		code, body = http.StatusTeapot, fmt.Sprintf(`{"error": "not yet", "code": %q}`, f.promotes[0])
 		f.promotes = f.promotes[1:]
 	default:
 		code, body = http.StatusNoContent, ""
@@ -279,24 +279,24 @@ func TestAddWaits(t *testing.T) {
 	for _, tc := range []struct {
 		name     string
 		steps    []func(*admin.Cluster)
-		promotes []int
+		promotes []admin.Code
 		learner  bool
 		out      string // what is said in the end
 		err      string
 		asked    int // for a promotion
 	}{
-		{"all the way", []func(*admin.Cluster){nothing, down, fetches, behind, close, close, close, voter}, []int{409, 503}, false, "n4 is a voter now. The cluster has 2 voters", "", 3},
+		{"all the way", []func(*admin.Cluster){nothing, down, fetches, behind, close, close, close, voter}, []admin.Code{admin.CodeConflict, admin.CodeNoLeader}, false, "n4 is a voter now. The cluster has 2 voters", "", 3},
 		{"as a learner", []func(*admin.Cluster){behind, close}, nil, true, "stays a learner", "", 0},
 		{"it was a voter already", []func(*admin.Cluster){voter}, nil, false, "n4 is a voter now", "", 0},
 		{"somebody removes it", []func(*admin.Cluster){fetches, nothing}, nil, false, "", "somebody has removed it", 0},
-		{"refused for good", []func(*admin.Cluster){close}, []int{500}, false, "", "not yet", 1},
+		{"refused for good", []func(*admin.Cluster){close}, []admin.Code{admin.CodeInternal}, false, "", "not yet", 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := &fakeNode{steps: tc.steps, promotes: tc.promotes}
 			server := httptest.NewServer(f)
 			defer server.Close()
 			var out, errs bytes.Buffer
-			a := addition{c: newClient(strings.TrimPrefix(server.URL, "http://"), ""), name: "n4", out: &out, shown: newProgress(&errs, "")}
+			a := addition{c: newClient(server.URL, "", nil), name: "n4", out: &out, shown: newProgress(&errs, "")}
 			err := a.wait(t.Context(), !tc.learner)
 			if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
 				t.Errorf("got %v, want %q", err, tc.err)

@@ -100,6 +100,14 @@ func newNode(cfg *config.Config, log *slog.Logger) (*node, error) {
 	if cfg.Source.TLS == wire.TLSVerifyCA && cfg.Source.TLSFiles.CA == "" {
 		return nil, withCode(exitUsage, errors.New("--source-tls=verify-ca needs --source-tls-ca FILE"))
 	}
+	for whom, files := range map[string]wire.TLSFiles{"replicas": cfg.TLS, "clients of the HTTP API": cfg.Admin.TLS} {
+		if files.Cert == "" {
+			continue
+		}
+		if _, err = wire.LoadServerTLS(files); err != nil {
+			return nil, withCode(exitUsage, fmt.Errorf("TLS towards %s: %w", whom, err))
+		}
+	}
 	if files := cfg.Peers.TLS; files.Cert != "" {
 		if n.peerTLS, err = peer.LoadTLS(files.Cert, files.Key, files.CA); err != nil {
 			return nil, withCode(exitUsage, err)
@@ -196,7 +204,7 @@ func (n *node) openStream(ctx context.Context) error {
 	}
 	n.stream = s
 	n.served.stream.Store(s)
-	n.follow = follow.NewStore(n.stream)
+	n.follow = follow.NewStore(s, n.cfg.Source.Host != "", func() bool { return len(s.Status().Files) > 0 })
 	if n.users = n.accounts(); len(n.users.Table().All()) == 0 {
 		n.log.Warn("there is no account, so no replica can log in", "next_step", "kingbus user add NAME, on any node")
 	}
@@ -230,7 +238,7 @@ func (n *node) listen(context.Context) (err error) {
 		}
 		return nil
 	}})
-	n.web, err = listen("admin-listen", n.cfg.AdminListen)
+	n.web, err = listen("admin-listen", n.cfg.Admin.Listen)
 	return err
 }
 
@@ -269,20 +277,11 @@ func (n *node) startServer(context.Context) error {
 	}
 	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{material.Server}}
 	if n.cfg.TLS.Cert != "" {
-		told := func(leaf *x509.Certificate, err error) {
-			if err != nil {
-				n.log.Error("the new certificate for replicas cannot be used; they are shown the old one", "error", err)
-				return
-			}
-			n.log.Info("replicas are shown a new certificate", "not_after", leaf.NotAfter)
-		}
-		if tlsConfig, err = wire.ReloadServerTLS(n.cfg.TLS, told); err != nil {
-			return fmt.Errorf("TLS towards replicas: %w", err)
+		if tlsConfig, err = n.serverTLS(n.cfg.TLS, "replicas"); err != nil {
+			return err
 		}
 	}
-	if leaf := tlsConfig.Certificates[0].Leaf; leaf != nil && time.Until(leaf.NotAfter) < 30*24*time.Hour {
-		n.log.Warn("the certificate shown to replicas ends soon", "not_after", leaf.NotAfter)
-	}
+	n.warnOfEnd(tlsConfig, "replicas")
 	n.server, err = server.New(server.Config{
 		Stream: server.Binlog(n.stream), Accounts: n.users, Users: n.users, Follow: n.follow,
 		TLS: tlsConfig, RSAKey: material.Password, AllowNative: true,
@@ -303,19 +302,56 @@ func (n *node) startServer(context.Context) error {
 	return nil
 }
 
+// serverTLS shows the certificate of files, as they are at each login, to those who are called so.
+func (n *node) serverTLS(files wire.TLSFiles, whom string) (*tls.Config, error) {
+	cfg, err := wire.ReloadServerTLS(files, func(leaf *x509.Certificate, err error) {
+		if err != nil {
+			n.log.Error("the new certificate cannot be used; the old one is shown", "to", whom, "error", err)
+			return
+		}
+		n.log.Info("a new certificate is shown", "to", whom, "not_after", leaf.NotAfter)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("TLS towards %s: %w", whom, err)
+	}
+	return cfg, nil
+}
+
+func (n *node) warnOfEnd(cfg *tls.Config, whom string) {
+	if leaf := cfg.Certificates[0].Leaf; leaf != nil && time.Until(leaf.NotAfter) < 30*24*time.Hour {
+		n.log.Warn("a certificate ends soon", "shown_to", whom, "not_after", leaf.NotAfter)
+	}
+}
+
+// adminURL is where the HTTP API is, as a log tells it.
+func (n *node) adminURL() string {
+	scheme := "http://"
+	if n.cfg.Admin.TLS.Cert != "" {
+		scheme = "https://"
+	}
+	return scheme + n.web.Addr().String()
+}
+
 func (n *node) startAdmin(context.Context) error {
 	var token string
 	var err error
-	if n.cfg.AdminTokenFile != "" {
-		token, err = keys.ReadToken(n.cfg.AdminTokenFile)
+	if n.cfg.Admin.TokenFile != "" {
+		token, err = keys.ReadToken(n.cfg.Admin.TokenFile)
 	} else {
 		token, err = keys.EnsureToken(filepath.Join(n.cfg.DataDir, "keys"))
 	}
 	if err != nil {
 		return err
 	}
+	var tlsConfig *tls.Config
+	if n.cfg.Admin.TLS.Cert != "" {
+		if tlsConfig, err = n.serverTLS(n.cfg.Admin.TLS, "clients of the HTTP API"); err != nil {
+			return err
+		}
+		n.warnOfEnd(tlsConfig, "clients of the HTTP API")
+	}
 	n.admin, err = admin.New(admin.Config{
-		Token: token, Users: n.users, Status: n.status, Exporter: n.stream, Group: n.stream.Cluster(), Log: n.log.With("part", "admin"), Metrics: n.meter,
+		Token: token, TLS: tlsConfig, Users: n.users, Follow: n.follow, Dumps: n.server, Status: n.status, Binlog: n.stream, Group: n.stream.Cluster(), Log: n.log.With("part", "admin"), Metrics: n.meter,
 		Version: versionText(), GoVersion: runtime.Version(),
 	})
 	if err != nil {

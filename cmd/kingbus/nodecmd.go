@@ -16,7 +16,7 @@ import (
 )
 
 func nodeCommand(p process) *cobra.Command {
-	cmd := &cobra.Command{
+	return group(&cobra.Command{
 		Use:   "node",
 		Short: "Look at the nodes of the cluster, and change which there are",
 		Long: `Look at the nodes of the cluster, and change which there are.
@@ -24,15 +24,7 @@ func nodeCommand(p process) *cobra.Command {
 It asks the node that runs here (--admin-listen); any node of the cluster will do,
 and the leader carries it out. Every command may be repeated, also after it was
 broken off.`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return withCode(exitUsage, fmt.Errorf("unknown command %q for %q; see `%[2]s --help`", args[0], cmd.CommandPath()))
-			}
-			return cmd.Help()
-		},
-	}
-	cmd.AddCommand(nodeListCommand(p), nodeAddCommand(p), nodePromoteCommand(p), nodeRemoveCommand(p), nodeTransferCommand(p))
-	return cmd
+	}, nodeListCommand(p), nodeAddCommand(p), nodePromoteCommand(p), nodeRemoveCommand(p), nodeTransferCommand(p))
 }
 
 // nodesPath is where the API changes the nodes.
@@ -43,6 +35,7 @@ func nodePath(name string) string { return nodesPath + "/" + url.PathEscape(name
 // nodeSubcommand makes a command that asks a running node.
 func nodeSubcommand(p process, cmd *cobra.Command, run func(ctx context.Context, c *client, args []string) error) *cobra.Command {
 	ask := askFlags(cmd, p)
+	completeFirst(cmd, ask, nodeNames)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := ask()
 		if err != nil {
@@ -60,20 +53,11 @@ func nodeSubcommand(p process, cmd *cobra.Command, run func(ctx context.Context,
 
 func nodeListCommand(p process) *cobra.Command {
 	cmd := &cobra.Command{Use: "list", Short: "List the nodes, with their lag", Args: cobra.NoArgs}
-	asJSON := cmd.Flags().Bool("json", false, "print all that is known of them as JSON")
-	return nodeSubcommand(p, cmd, func(ctx context.Context, c *client, _ []string) error {
-		group, text, err := c.cluster(ctx)
-		if err != nil {
+	return listing(p, cmd, clusterPath, func(_ context.Context, _ *client, c admin.Cluster) error {
+		if _, err := fmt.Fprintf(p.stdout, "%s\n", clusterText(c, time.Now())); err != nil {
 			return err
 		}
-		if *asJSON {
-			_, err = p.stdout.Write(text)
-			return err
-		}
-		if _, err := fmt.Fprintf(p.stdout, "%s\n", clusterText(group, time.Now())); err != nil {
-			return err
-		}
-		return writeMembers(p.stdout, group)
+		return writeMembers(p.stdout, c)
 	})
 }
 
@@ -125,7 +109,7 @@ const addEvery = 250 * time.Millisecond
 func (a *addition) wait(ctx context.Context, promote bool) error {
 	seen := false
 	for {
-		group, _, err := a.c.cluster(ctx)
+		group, err := a.c.cluster(ctx)
 		if err != nil {
 			return err
 		}
@@ -162,7 +146,7 @@ func (a *addition) wait(ctx context.Context, promote bool) error {
 				continue // and say so as soon as it is seen
 			}
 			// It fell behind again, or the leader has changed: both pass.
-			if !answered(err, http.StatusConflict, http.StatusServiceUnavailable) {
+			if !answered(err, admin.CodeConflict, admin.CodeNoLeader, admin.CodeUncertain, admin.CodeUnavailable) {
 				return err
 			}
 			a.shown.show("waiting to make "+a.name+" a voter: "+printable(err.Error()), 0, 0)
@@ -201,13 +185,10 @@ func votersText(n int) string {
 func nodePromoteCommand(p process) *cobra.Command {
 	cmd := &cobra.Command{Use: "promote NAME", Short: "Make a learner that has caught up a voter", Args: cobra.ExactArgs(1)}
 	return nodeSubcommand(p, cmd, func(ctx context.Context, c *client, args []string) error {
-		err := c.change(ctx, http.MethodPost, nodePath(args[0])+"/promote", nil)
-		if answered(err, http.StatusConflict) {
-			return fmt.Errorf("%w; `kingbus node list` shows how far it is, and `kingbus node add` with its name and address waits for it", err)
+		if err := c.change(ctx, http.MethodPost, nodePath(args[0])+"/promote", nil); err != nil {
+			return err
 		}
-		if err == nil {
-			_, err = fmt.Fprintf(p.stdout, "%s is a voter now\n", args[0])
-		}
+		_, err := fmt.Fprintf(p.stdout, "%s is a voter now\n", args[0])
 		return err
 	})
 }
@@ -225,7 +206,7 @@ It is refused where the nodes that are up would be no majority afterwards.`,
 	}
 	return nodeSubcommand(p, cmd, func(ctx context.Context, c *client, args []string) error {
 		name := args[0]
-		before, _, err := c.cluster(ctx)
+		before, err := c.cluster(ctx)
 		if err != nil {
 			return err
 		}
@@ -267,7 +248,7 @@ func awaitLeader(ctx context.Context, c *client, out io.Writer, name string) err
 	defer cancel()
 	leader := ""
 	for {
-		group, _, err := c.cluster(ctx)
+		group, err := c.cluster(ctx)
 		switch {
 		case err == nil && group.Leader == name:
 			_, err = fmt.Fprintf(out, "%s leads now\n", name)

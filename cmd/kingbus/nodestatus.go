@@ -115,10 +115,11 @@ func (n *node) sourceStatus(st stream.Status, group admin.Cluster) admin.Source 
 	switch {
 	case f.setting.Stopped:
 		out.State = admin.SourceStopped
+		out.NextStep = "`kingbus source start`, or START REPLICA, follows it again"
 		return out
 	case f.problem != nil:
 		out.State, out.Error = admin.SourceRefused, f.problem.Error()
-		out.NextStep = "mend that on this node and restart it, or say CHANGE REPLICATION SOURCE TO with what all nodes can do"
+		out.NextStep = "mend that on this node and restart it, or say with `kingbus source change`, or CHANGE REPLICATION SOURCE TO, what all nodes can do"
 		return out
 	}
 	s := f.puller.Status()

@@ -35,6 +35,8 @@ func TestUsageErrors(t *testing.T) {
 		{"unknown variable", []string{"serve", "--data-dir", dir}, []string{"KINGBUS_SOURCE_PASWORD=" + secret}, exitUsage, `did you mean "KINGBUS_SOURCE_PASSWORD"`},
 		{"start", []string{"serve", "--data-dir", dir, "--start", "../x"}, nil, exitUsage, "oldest, current"},
 		{"admin for all", []string{"serve", "--data-dir", dir, "--admin-listen", "0.0.0.0:8307"}, nil, exitUsage, "speaks no TLS"},
+		{"admin certificate", []string{"serve", "--data-dir", dir, "--admin-tls-cert", "/nonexistent", "--admin-tls-key", "/nonexistent"}, nil, exitUsage, "no such file"},
+		{"admin of commands", []string{"serve", "--data-dir", dir, "--admin", "https://h:1"}, nil, exitUsage, "unknown flag"},
 		{"CA", []string{"serve", "--data-dir", dir, "--source", "mysql://u@h:1", "--source-password-file", pw, "--source-tls", "verify-ca"}, nil, exitUsage, "--source-tls-ca"},
 		{"CA file", []string{"serve", "--data-dir", dir, "--source-tls-ca", "/nonexistent"}, nil, exitUsage, "no such file"},
 		{"join nobody", []string{"serve", "--data-dir", dir, "--join"}, nil, exitUsage, "--peer-listen"},

@@ -105,7 +105,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 		return err
 	}
 	if err = n.start(ctx); err == nil && ctx.Err() == nil {
-		log.Info("ready", "mysql", n.mysql.Addr().String(), "admin", "http://"+n.web.Addr().String(), "source", orNone(cfg.Source.Addr()),
+		log.Info("ready", "mysql", n.mysql.Addr().String(), "admin", n.adminURL(), "source", orNone(cfg.Source.Addr()),
 			"node", cfg.Peers.Name, "peers", orNone(cfg.Peers.Advertise), "end", endText(n.stream.Status().End), "after", time.Since(started).Round(time.Millisecond))
 		select {
 		case <-ctx.Done():

@@ -9,7 +9,7 @@ import (
 	"kingbus/internal/config"
 )
 
-// settingFlags makes flags of settings, all of them if no keys are given, and
+// settingFlags makes flags of settings, those of a node if no keys are given, and
 // --config. What it returns loads them once the command line has been parsed.
 func settingFlags(cmd *cobra.Command, p process, keys ...string) func() (*config.Config, error) {
 	flags := cmd.Flags()
@@ -17,7 +17,7 @@ func settingFlags(cmd *cobra.Command, p process, keys ...string) func() (*config
 	file := flags.String("config", "", "YAML file with settings, each under the name of its flag (or set KINGBUS_CONFIG)")
 	values := map[string]*flagValue{}
 	for _, s := range config.Settings() {
-		if s.Secret || len(keys) > 0 && !slices.Contains(keys, s.Key) {
+		if s.Secret || len(keys) > 0 && !slices.Contains(keys, s.Key) || len(keys) == 0 && s.Command {
 			continue
 		}
 		v := &flagValue{text: s.Default, kind: s.Value}

@@ -23,7 +23,8 @@ func (d *daemon) awaitStatus(what string, condition func(admin.Status) bool) adm
 	ctx, cancel := context.WithTimeout(d.t.Context(), patience)
 	defer cancel()
 	for {
-		st, text, err := d.client().status(ctx)
+		var st admin.Status
+		text, err := d.client().read(ctx, statusPath, &st)
 		if err != nil {
 			d.t.Fatalf("waiting for %s: %v", what, err)
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"kingbus/internal/admin"
 	"kingbus/internal/gtid"
 	"kingbus/internal/semisync"
+	"kingbus/internal/server"
 	"kingbus/internal/source"
 )
 
@@ -22,25 +24,7 @@ func statusCommand(p process) *cobra.Command {
 		Short: "Show what a running node does: source, binlog, disk, replicas",
 		Args:  cobra.NoArgs,
 	}
-	asJSON := cmd.Flags().Bool("json", false, "print the whole status as JSON")
-	ask := askFlags(cmd, p)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := ask()
-		if err != nil {
-			return err
-		}
-		st, text, err := c.status(cmd.Context())
-		if err != nil {
-			return withCode(exitFailed, err)
-		}
-		if *asJSON {
-			_, err = p.stdout.Write(text)
-		} else {
-			err = printStatus(p.stdout, st)
-		}
-		return withCode(exitFailed, err)
-	}
-	return cmd
+	return listing(p, cmd, statusPath, func(_ context.Context, _ *client, st admin.Status) error { return printStatus(p.stdout, st) })
 }
 
 // printStatus writes the status for people.
@@ -129,15 +113,20 @@ func writeStatus(out io.Writer, st admin.Status) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	w = tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "  SERVER ID\tNAME\tADDRESS\tMODE\tSENT UP TO\tLAG\tSTATE\tSINCE")
-	for _, r := range st.Replicas {
+	return writeReplicas(out, st.Now, st.Replicas)
+}
+
+// writeReplicas writes the table of those who pull from a node.
+func writeReplicas(out io.Writer, now time.Time, replicas []server.ReplicaStatus) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "  SESSION\tSERVER ID\tNAME\tADDRESS\tMODE\tSENT UP TO\tLAG\tSTATE\tSINCE")
+	for _, r := range replicas {
 		name := r.ReportHost
 		if name == "" {
 			name = r.Program
 		}
-		fmt.Fprintf(w, "  %d\t%s\t%s\t%s\t%s\t%s, %ds\t%s\t%s\n", r.ServerID, orNone(printable(name)), r.Address, r.Mode,
-			coordinates(printable(r.Sent.File), r.Sent.Pos), bytesText(r.LagBytes), r.LagSeconds, r.State, ago(st.Now, r.Since))
+		fmt.Fprintf(w, "  %d\t%d\t%s\t%s\t%s\t%s\t%s, %ds\t%s\t%s\n", r.Session, r.ServerID, orNone(printable(name)), r.Address, r.Mode,
+			coordinates(printable(r.Sent.File), r.Sent.Pos), bytesText(r.LagBytes), r.LagSeconds, r.State, ago(now, r.Since))
 	}
 	return w.Flush()
 }

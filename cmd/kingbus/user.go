@@ -19,7 +19,7 @@ import (
 )
 
 func userCommand(p process) *cobra.Command {
-	cmd := &cobra.Command{
+	return group(&cobra.Command{
 		Use:   "user",
 		Short: "List, add, change and drop the accounts of replicas and administrators",
 		Long: `List, add, change and drop the accounts with which replicas, CDC clients and
@@ -27,15 +27,7 @@ administrators log in. They are the same on all nodes, and kept as hashes.
 
 The statements CREATE USER, ALTER USER, DROP USER, GRANT and REVOKE do the same,
 for who has the privilege SUPER.`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return withCode(exitUsage, fmt.Errorf("unknown command %q for %q; see `%[2]s --help`", args[0], cmd.CommandPath()))
-			}
-			return cmd.Help()
-		},
-	}
-	cmd.AddCommand(userListCommand(p), userAddCommand(p), userAlterCommand(p), userDropCommand(p))
-	return cmd
+	}, userListCommand(p), userAddCommand(p), userAlterCommand(p), userDropCommand(p))
 }
 
 // usersPath is where the API has the accounts.
@@ -43,36 +35,23 @@ const usersPath = "/api/v1/users"
 
 func userListCommand(p process) *cobra.Command {
 	cmd := &cobra.Command{Use: "list", Short: "List the accounts", Args: cobra.NoArgs}
-	asJSON := cmd.Flags().Bool("json", false, "print them as JSON")
-	ask := askFlags(cmd, p)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := ask()
-		if err != nil {
-			return err
-		}
-		var users []admin.User
-		text, err := c.read(cmd.Context(), usersPath, &users)
-		if err != nil {
-			return withCode(exitFailed, err)
-		}
-		if *asJSON {
-			_, err = p.stdout.Write(text)
-			return withCode(exitFailed, err)
-		}
+	return listing(p, cmd, usersPath, func(_ context.Context, _ *client, users []admin.User) error {
 		w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "USER\tHOST\tPRIVILEGES\tPLUGIN\tNOTES")
 		for _, u := range users {
 			var notes []string
-			for note, is := range map[string]bool{"only with TLS": u.RequireTLS, "locked": u.Locked, "of this node (--replica-user)": u.OfNode} {
-				if is {
-					notes = append(notes, note)
+			for _, note := range []struct {
+				text string
+				is   bool
+			}{{"only with TLS", u.RequireTLS}, {"locked", u.Locked}, {"of this node (--replica-user)", u.OfNode}} {
+				if note.is {
+					notes = append(notes, note.text)
 				}
 			}
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", printable(u.User), printable(u.Host), orNone(strings.Join(u.Privileges, ", ")), orNone(u.Plugin), strings.Join(notes, ", "))
 		}
-		return withCode(exitFailed, w.Flush())
-	}
-	return cmd
+		return w.Flush()
+	})
 }
 
 // accountFlags are what can be said of an account.
@@ -151,7 +130,7 @@ func readSecret(p process, file string) (string, error) {
 		text = string(b)
 	}
 	if text = strings.TrimRight(text, "\r\n"); text == "" {
-		return "", withCode(exitUsage, errors.New("an account needs a password"))
+		return "", withCode(exitUsage, errors.New("the password is empty: accounts without one are not for replication"))
 	}
 	return text, nil
 }
@@ -172,6 +151,7 @@ func userPath(user, host string) string {
 func userSubcommand(p process, cmd *cobra.Command, did string, run func(ctx context.Context, c *client, user, host string) error) *cobra.Command {
 	cmd.Args = cobra.ExactArgs(1)
 	ask := askFlags(cmd, p)
+	completeFirst(cmd, ask, accountNames)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := ask()
 		if err != nil {

@@ -26,7 +26,7 @@ func TestUserCommands(t *testing.T) {
 	}
 
 	n2.want(0, []string{"account dba@% added"}, "user", "add", "dba", "--super", "--password-file", password)
-	n1.want(exitFailed, []string{"there is an account 'dba'@'%' already"}, "user", "add", "dba", "--password-file", password)
+	n1.want(exitFailed, []string{"there is an account 'dba'@'%' already", "what to do: "}, "user", "add", "dba", "--password-file", password)
 	n1.want(exitUsage, []string{"no terminal to ask"}, "user", "add", "x")
 	n1.want(exitFailed, []string{"there is no account 'x'@'10.%'"}, "user", "drop", "x@10.%")
 	n1.want(0, []string{"dba   %     REPLICATION SLAVE, REPLICATION CLIENT, SUPER"}, "user", "list")

@@ -39,9 +39,7 @@ be compared.`,
 			return withCode(exitFailed, err)
 		}
 		if *asJSON {
-			e := json.NewEncoder(p.stdout)
-			e.SetIndent("", "  ")
-			err = e.Encode(v)
+			err = writeJSON(p.stdout, v)
 		} else {
 			err = printVerified(p.stdout, v)
 		}
@@ -69,8 +67,8 @@ func (c *client) verify(ctx context.Context, shown *progress) (cluster.Verified,
 				err = errors.New("the node has closed the connection; its log says why")
 			}
 			return cluster.Verified{}, fmt.Errorf("the comparison was broken off: %w", err)
-		case line.Error != "":
-			return cluster.Verified{}, errors.New(line.Error)
+		case line.Failure != nil:
+			return cluster.Verified{}, &answerError{*line.Failure}
 		case line.Result != nil:
 			return *line.Result, nil
 		}

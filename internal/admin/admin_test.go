@@ -27,6 +27,8 @@ type exporter struct {
 	err   error         // instead of the last part
 	begun chan struct{} // if not nil, told of every export, which then waits
 	wait  chan struct{}
+
+	purged *string // if not nil, before which file the others were removed
 }
 
 func (e exporter) Export(_ context.Context, file string, w io.Writer) error {
@@ -39,6 +41,24 @@ func (e exporter) Export(_ context.Context, file string, w io.Writer) error {
 	if e.begun != nil {
 		e.begun <- struct{}{}
 		<-e.wait
+	}
+	return e.err
+}
+
+func (e exporter) PlanPurge(to string, before time.Time) (stream.PurgePlan, error) {
+	files := sample().Stream.Files
+	switch {
+	case to == "b.000002" || before.Unix() == 5000:
+		return stream.PurgePlan{Remove: files[:1], Keep: "b.000002"}, nil
+	case to == "b.000001":
+		return stream.PurgePlan{Keep: "b.000001", HeldBack: true}, nil
+	}
+	return stream.PurgePlan{}, stream.ErrNoFile
+}
+
+func (e exporter) Purge(_ context.Context, before string) error {
+	if e.purged != nil {
+		*e.purged = before
 	}
 	return e.err
 }
@@ -58,7 +78,7 @@ func sample() Status {
 		Source: Source{Address: "db:3306", State: "streaming", Connected: true, Version: "9.7.4", Bytes: 12},
 		Stream: Stream{
 			End:   stream.Coordinates{File: "b.000002", Pos: 500},
-			Files: []stream.File{{Name: "b.000001", Size: 1000}, {Name: "b.000002", Size: 500}},
+			Files: []stream.File{{Name: "b.000001", Size: 1000, Created: 100, Written: 200}, {Name: "b.000002", Size: 500}}, Bytes: 1500,
 		},
 		Replicas: []server.ReplicaStatus{
 			{Session: 4, User: "r", Address: "10.0.0.9:1", ServerID: 12, Mode: "gtid", Sent: stream.Coordinates{File: "b.000001", Pos: 100}, LagBytes: 1400, LagSeconds: 2},
@@ -74,7 +94,7 @@ func newServer(t *testing.T, st Status, e exporter) *Server {
 
 func newServerFor(t *testing.T, st Status, e exporter, g Group) *Server {
 	t.Helper()
-	s, err := New(Config{Token: testToken, Users: &users{}, Status: func() Status { return st }, Exporter: e, Group: g, Version: "v1", GoVersion: "go9", Now: func() time.Time { return time.Unix(2000, 0) }})
+	s, err := New(Config{Token: testToken, Users: &users{}, Follow: newFollow(), Dumps: &dumps{}, Status: func() Status { return st }, Binlog: e, Group: g, Version: "v1", GoVersion: "go9", Now: func() time.Time { return time.Unix(2000, 0) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,6 +124,7 @@ func TestHealth(t *testing.T) {
 		{"/readyz", sample(), 200, `"ready": true`},
 		{"/readyz", bad, 503, "the store has failed"},
 		{"/", sample(), 200, "kingbus v1"},
+		{"/", sample(), 200, "/api/v1/openapi.json "},
 		{"/nothing", sample(), 404, ""},
 	} {
 		w := get(newServer(t, tc.st, exporter{}), tc.path)
@@ -206,11 +227,11 @@ func TestBinlog(t *testing.T) {
 		code int
 		want string
 	}{
-		{"/api/v1/binlog/b.000001", exporter{}, 200, "\xfebinb.000001"},
-		{"/api/v1/binlog/current", exporter{}, 200, "\xfebinb.000002"},
-		{"/api/v1/binlog/b.000009", exporter{}, 404, "there are b.000001 to b.000002"},
-		{"/api/v1/binlog/..%2fx", exporter{}, 404, ""},
-		{"/api/v1/binlog/b.000001", exporter{err: stream.ErrNotYet}, 404, "beyond the end"},
+		{"/api/v1/binlogs/b.000001", exporter{}, 200, "\xfebinb.000001"},
+		{"/api/v1/binlogs/current", exporter{}, 200, "\xfebinb.000002"},
+		{"/api/v1/binlogs/b.000009", exporter{}, 404, "there are b.000001 to b.000002"},
+		{"/api/v1/binlogs/..%2fx", exporter{}, 404, ""},
+		{"/api/v1/binlogs/b.000001", exporter{err: stream.ErrNotYet}, 404, "beyond the end"},
 	} {
 		w := get(newServer(t, sample(), tc.e), tc.path)
 		if w.Code != tc.code || !strings.Contains(w.Body.String(), tc.want) {
@@ -242,7 +263,7 @@ func serve(t *testing.T, s *Server) string {
 // A file that could not be sent whole must not look whole.
 func TestBrokenExport(t *testing.T) {
 	url := serve(t, newServer(t, sample(), exporter{err: errors.New("damage")}))
-	r, err := getAuthorized(url + "/api/v1/binlog/b.000001")
+	r, err := getAuthorized(url + "/api/v1/binlogs/b.000001")
 	if err == nil {
 		_, err = io.ReadAll(r.Body)
 		_ = r.Body.Close()
@@ -254,7 +275,7 @@ func TestBrokenExport(t *testing.T) {
 
 func TestWholeExport(t *testing.T) {
 	url := serve(t, newServer(t, sample(), exporter{}))
-	r, err := getAuthorized(url + "/api/v1/binlog/b.000001")
+	r, err := getAuthorized(url + "/api/v1/binlogs/b.000001")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,10 +291,10 @@ func TestExportsAreBounded(t *testing.T) {
 	s := newServer(t, sample(), e)
 	done := make(chan int, maxExports)
 	for range maxExports {
-		go func() { done <- get(s, "/api/v1/binlog/b.000001").Code }()
+		go func() { done <- get(s, "/api/v1/binlogs/b.000001").Code }()
 		<-e.begun
 	}
-	if w := get(s, "/api/v1/binlog/b.000001"); w.Code != 503 || w.Header().Get("Retry-After") == "" {
+	if w := get(s, "/api/v1/binlogs/b.000001"); w.Code != 503 || w.Header().Get("Retry-After") == "" {
 		t.Errorf("one too many: got %d", w.Code)
 	}
 	close(e.wait)
@@ -309,8 +330,13 @@ func TestToken(t *testing.T) {
 		s.Handler().ServeHTTP(w, r)
 		return w.Code, w.Body.String()
 	}
-	for _, path := range []string{"GET /metrics", "GET /api/v1/status", "GET /api/v1/binlog/b.000001", "GET /api/v1/cluster", "POST /api/v1/cluster/nodes", "DELETE /api/v1/cluster/nodes/n1",
-		"POST /api/v1/cluster/nodes/n1/promote", "POST /api/v1/cluster/nodes/n1/lead", "POST /api/v1/cluster/verify", "GET /api/v1/users", "POST /api/v1/users", "PATCH /api/v1/users/u/%25", "DELETE /api/v1/users/u/%25", "GET /debug/pprof/", "GET /debug/pprof/heap", "GET /debug/pprof/cmdline"} {
+	paths := []string{"GET /debug/pprof/heap", "GET /api/v1/binlogs/current"}
+	for _, r := range s.routes(nil) {
+		if !r.open && !strings.HasSuffix(r.path, "/profile") && !strings.HasSuffix(r.path, "/trace") { // they take their time
+			paths = append(paths, r.method+" "+strings.NewReplacer("{name}", "b.000001", "{session}", "4", "{user}", "u", "{host}", "%25").Replace(r.path))
+		}
+	}
+	for _, path := range paths {
 		for _, wrong := range []string{"", "Bearer", "Bearer ", "Bearer x" + testToken, "Bearer " + testToken[1:], "Basic " + testToken, testToken} {
 			if code, body := ask(path, wrong); code != http.StatusUnauthorized || strings.Contains(body, "b.000002") || !strings.Contains(body, "--admin-token-file") {
 				t.Errorf("%s with %q: %d %s", path, wrong, code, body)
@@ -332,7 +358,7 @@ func TestToken(t *testing.T) {
 	if code, body := ask("GET /readyz", "Bearer "+testToken); code != http.StatusServiceUnavailable || !strings.Contains(body, "because") {
 		t.Errorf("/readyz with the token: %d %s", code, body)
 	}
-	if _, err := New(Config{Status: func() Status { return st }, Exporter: exporter{}, Group: &group{}, Users: &users{}}); err == nil {
+	if _, err := New(Config{Status: func() Status { return st }, Binlog: exporter{}, Group: &group{}, Users: &users{}, Follow: newFollow(), Dumps: &dumps{}}); err == nil {
 		t.Error("a server without token")
 	}
 }

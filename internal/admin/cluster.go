@@ -94,7 +94,7 @@ type VerifyLine struct {
 	Entry  uint64            `json:"entry,omitempty"`
 	Last   uint64            `json:"last,omitempty"`
 	Result *cluster.Verified `json:"result,omitempty"`
-	Error  string            `json:"error,omitempty"`
+	*Failure
 }
 
 const (
@@ -105,45 +105,12 @@ const (
 	maxBody = 64 << 10
 )
 
-// requestError is the client's fault.
-type requestError struct {
-	code int
-	text string
-}
-
-func (e *requestError) Error() string { return e.text }
-
-// failureCode returns the HTTP status of an error.
-func failureCode(err error) int {
-	var request *requestError
-	switch is := func(targets ...error) bool {
-		for _, target := range targets {
-			if errors.Is(err, target) {
-				return true
-			}
-		}
-		return false
-	}; {
-	case errors.As(err, &request):
-		return request.code
-	case conflicts(err):
-		return http.StatusConflict
-	case is(cluster.ErrNoMember):
-		return http.StatusNotFound
-	case is(cluster.ErrNameTaken, cluster.ErrBehind, cluster.ErrUnsafe, cluster.ErrOtherCluster, cluster.ErrFormat):
-		return http.StatusConflict
-	case is(cluster.ErrNoLeader, cluster.ErrDropped, cluster.ErrDeposed, cluster.ErrClosed, context.DeadlineExceeded, context.Canceled):
-		return http.StatusServiceUnavailable
-	}
-	return http.StatusInternalServerError
-}
-
 // checkJSON demands the header that a web page of another origin cannot send
 // without asking first.
 func checkJSON(r *http.Request) error {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || kind != "application/json" {
-		return &requestError{http.StatusUnsupportedMediaType, "set the header Content-Type: application/json; it keeps web pages from sending this"}
+		return fail(CodeUnsupportedMedia, "the request lacks the header Content-Type: application/json")
 	}
 	return nil
 }
@@ -160,40 +127,69 @@ func body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	}
 	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
-		return nil, &requestError{http.StatusBadRequest, "the body cannot be read: " + err.Error()}
+		return nil, fail(CodeBadRequest, "the body cannot be read: "+err.Error())
 	}
 	return b, nil
 }
 
-// change makes the handler of a change. do tells what it does, for the log.
+// decode reads a body, which is to be what is called so.
+func decode[T any](body []byte, what string) (v T, err error) {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err = d.Decode(&v); err == nil && d.More() {
+		err = errors.New("something follows it")
+	}
+	if err != nil {
+		err = fail(CodeBadRequest, "the body is not "+what+": "+err.Error())
+	}
+	return v, err
+}
+
+// change makes the handler of a change that has no answer. do tells what it does, for the log.
 func (s *Server) change(do func(ctx context.Context, r *http.Request, body []byte) (what string, err error)) http.HandlerFunc {
+	return s.answered(func(ctx context.Context, r *http.Request, body []byte) (any, string, error) {
+		what, err := do(ctx, r, body)
+		return nil, what, err
+	})
+}
+
+// answered makes the handler of a change that may have an answer. do tells what it does, for
+// the log, or "" if it did nothing.
+func (s *Server) answered(do func(ctx context.Context, r *http.Request, body []byte) (answer any, what string, err error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		b, err := body(w, r)
 		if err != nil {
-			s.json(w, failureCode(err), Failure{err.Error()})
+			s.fail(w, err)
 			return
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), changeTime)
 		defer cancel()
-		what, err := do(ctx, r, b)
+		answer, what, err := do(ctx, r, b)
 		if err != nil {
 			if ctx.Err() != nil && !errors.Is(err, cluster.ErrNoLeader) {
-				err = fmt.Errorf("it was not done within %s, and may still be; look at what there is now, and try again: %w", changeTime, err)
+				err = &failure{code: CodeUncertain, err: fmt.Errorf("it was not done within %s, and may still be: %w", changeTime, err)}
 			}
-			s.json(w, failureCode(err), Failure{err.Error()})
+			s.fail(w, err)
 			return
 		}
-		s.cfg.Log.Info("the cluster was changed as the HTTP API was asked to", "change", what)
-		w.WriteHeader(http.StatusNoContent)
+		if what != "" {
+			s.cfg.Log.Info("what the HTTP API was asked to change was changed", "change", what)
+		}
+		if answer == nil {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		s.json(w, http.StatusOK, answer)
 	}
 }
 
 func (s *Server) addNode(ctx context.Context, _ *http.Request, body []byte) (string, error) {
-	var n NewNode
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&n); err != nil || n.Name == "" || n.Address == "" {
-		return "", &requestError{http.StatusBadRequest, `the body has to be {"name": "NAME", "address": "HOST:PORT"}`}
+	n, err := decode[NewNode](body, "a node")
+	if err != nil {
+		return "", err
+	}
+	if n.Name == "" || n.Address == "" {
+		return "", fail(CodeBadRequest, `the body has to be {"name": "NAME", "address": "HOST:PORT"}`)
 	}
 	return fmt.Sprintf("add %s at %s", n.Name, n.Address), s.cfg.Group.Add(ctx, n.Name, n.Address)
 }
@@ -217,14 +213,14 @@ func (s *Server) leadNode(ctx context.Context, r *http.Request, _ []byte) (strin
 // moves its write deadline on.
 func (s *Server) verify(w http.ResponseWriter, r *http.Request) {
 	if _, err := body(w, r); err != nil {
-		s.json(w, failureCode(err), Failure{err.Error()})
+		s.fail(w, err)
 		return
 	}
 	select {
 	case s.verifies <- struct{}{}:
 		defer func() { <-s.verifies }()
 	default:
-		s.json(w, http.StatusServiceUnavailable, Failure{"the nodes are being compared already: try again when that is done"})
+		s.fail(w, fail(CodeBusy, "the nodes are being compared already"))
 		return
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
@@ -242,7 +238,8 @@ func (s *Server) verify(w http.ResponseWriter, r *http.Request) {
 	_ = out.control.Flush() // the first line takes a while
 	result, err := s.cfg.Group.Verify(r.Context(), func(entry, last uint64) { line(VerifyLine{Entry: entry, Last: last}) })
 	if err != nil {
-		line(VerifyLine{Error: err.Error()})
+		_, f := failureOf(err)
+		line(VerifyLine{Failure: &f})
 		return
 	}
 	if result.Nodes == nil {

@@ -2,16 +2,13 @@ package admin
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"mime"
 	"net"
 	"net/http"
-	"net/netip"
-	"strconv"
 	"strings"
 	"time"
 
@@ -24,29 +21,27 @@ import (
 	"kingbus/internal/stream"
 )
 
-// Exporter is what the API needs of the stream beside its status.
-type Exporter interface {
-	// Export writes a file of the stream as a standard binlog file.
-	Export(ctx context.Context, file string, w io.Writer) error
-}
-
 // Config says what an admin server shows. All but Metrics and Log is needed.
 type Config struct {
 	// Status collects the node's status. It is called for every request and
 	// concurrently, must not block for long, and leaves Ready and Now to the
 	// server: it only gives Reasons.
-	Status   func() Status
-	Exporter Exporter
-	Group    Group
-	Users    Users
+	Status func() Status
+	Binlog Binlog
+	Group  Group
+	Users  Users
+	Follow Follow
+	Dumps  Dumps
 	// Metrics are those of the replication path, beside what Status tells; nil = none.
 	Metrics prometheus.Collector
 	// Version and GoVersion label the metric kingbus_build_info.
 	Version, GoVersion string
 	// Token is what requests have to show, but for those about health; "" lets nobody in.
 	Token string
-	Log   *slog.Logger
-	Now   func() time.Time // nil = time.Now
+	// TLS is for https; nil = http. Who shows a certificate that it verifies needs no token.
+	TLS *tls.Config
+	Log *slog.Logger
+	Now func() time.Time // nil = time.Now
 }
 
 const (
@@ -55,6 +50,8 @@ const (
 	maxExports = 4
 	// stall is how long a client may take nothing of a file.
 	stall = 30 * time.Second
+	// maxConnections bounds how many clients are connected.
+	maxConnections = 256
 	// maxHeader bounds the head of a request in bytes.
 	maxHeader = 16 << 10
 )
@@ -63,14 +60,15 @@ const (
 type Server struct {
 	cfg      Config
 	http     *http.Server
+	list     string        // of the routes, for people
 	exports  chan struct{} // one token for each that runs
 	verifies chan struct{} // likewise: each reads all disks of the cluster
 }
 
 // New makes a server. It does nothing before Serve.
 func New(cfg Config) (*Server, error) {
-	if cfg.Status == nil || cfg.Exporter == nil || cfg.Group == nil || cfg.Users == nil {
-		return nil, errors.New("admin: a status, a stream, a group and accounts are needed")
+	if cfg.Status == nil || cfg.Binlog == nil || cfg.Group == nil || cfg.Users == nil || cfg.Follow == nil || cfg.Dumps == nil {
+		return nil, errors.New("admin: a status, a stream, a group, accounts, a source and dumps are needed")
 	}
 	if cfg.Token == "" {
 		return nil, errors.New("admin: a token is needed")
@@ -92,29 +90,16 @@ func New(cfg Config) (*Server, error) {
 			return nil, fmt.Errorf("admin: %w", err)
 		}
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", s.healthz)
-	mux.HandleFunc("GET /readyz", s.readyz)
-	mux.HandleFunc("GET /metrics", s.guarded(promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		MaxRequestsInFlight: 4, Timeout: 10 * time.Second,
 		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
-	}).ServeHTTP))
-	mux.HandleFunc("GET /api/v1/status", s.guarded(s.status))
-	mux.HandleFunc("GET /api/v1/binlog/{name}", s.guarded(s.binlog))
-	mux.HandleFunc("GET /api/v1/cluster", s.guarded(s.cluster))
-	mux.HandleFunc("POST /api/v1/cluster/nodes", s.guarded(s.change(s.addNode)))
-	mux.HandleFunc("DELETE /api/v1/cluster/nodes/{name}", s.guarded(s.change(s.removeNode)))
-	mux.HandleFunc("POST /api/v1/cluster/nodes/{name}/promote", s.guarded(s.change(s.promoteNode)))
-	mux.HandleFunc("POST /api/v1/cluster/nodes/{name}/lead", s.guarded(s.change(s.leadNode)))
-	mux.HandleFunc("POST /api/v1/cluster/verify", s.guarded(s.verify))
-	mux.HandleFunc("GET /api/v1/users", s.guarded(s.users))
-	mux.HandleFunc("POST /api/v1/users", s.guarded(s.change(s.addUser)))
-	mux.HandleFunc("PATCH /api/v1/users/{user}/{host}", s.guarded(s.change(s.changeUser)))
-	mux.HandleFunc("DELETE /api/v1/users/{user}/{host}", s.guarded(s.change(s.dropUser)))
-	s.profiles(mux)
-	mux.HandleFunc("GET /{$}", s.index)
+	})
+	routes := s.routes(metrics.ServeHTTP)
+	for _, r := range routes {
+		s.list += fmt.Sprintf("%-7s%-42s%s\n", r.method, strings.TrimSuffix(r.path, "{$}"), r.does)
+	}
 	s.http = &http.Server{
-		Handler:           loopbackOnly(mux),
+		Handler:           s.ours(s.mux(routes)),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      20 * time.Second, // what takes longer moves its own on
@@ -130,6 +115,10 @@ func (s *Server) Handler() http.Handler { return s.http.Handler }
 
 // Serve answers requests until Shutdown. It closes l.
 func (s *Server) Serve(l net.Listener) error {
+	l = &bounded{Listener: l, room: make(chan struct{}, maxConnections)}
+	if s.cfg.TLS != nil {
+		l = tls.NewListener(l, s.cfg.TLS)
+	}
 	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("admin: %w", err)
 	}
@@ -145,28 +134,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// loopbackOnly refuses requests that were meant for another host (DNS
-// rebinding).
-func loopbackOnly(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host := r.Host
-		if h, _, err := net.SplitHostPort(host); err == nil {
-			host = h
-		}
-		ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
-		if !strings.EqualFold(host, "localhost") && (err != nil || !ip.Unmap().IsLoopback()) {
-			http.Error(w, "this API answers only to localhost, 127.0.0.1 or [::1]: set the Host header to that", http.StatusMisdirectedRequest)
-			return
-		}
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.Header().Set("Cache-Control", "no-store")
-		next.ServeHTTP(w, r)
-	})
-}
-
+// index lists the requests that there are.
 func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	fmt.Fprintf(w, "kingbus %s\n\n/healthz\n/readyz\n\nwith the token:\n/metrics\n/api/v1/status\n/api/v1/binlog/NAME\n/api/v1/cluster\n/api/v1/users\n/debug/pprof/\n", s.cfg.Version)
+	fmt.Fprintf(w, "kingbus %s\n\n%s", s.cfg.Version, s.list)
 }
 
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
@@ -217,90 +188,13 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	s.json(w, http.StatusOK, s.snapshot())
 }
 
-// Failure is the body of every error of the API.
-type Failure struct {
-	Error string `json:"error"`
-}
-
 func (s *Server) json(w http.ResponseWriter, code int, v any) {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		s.cfg.Log.Error("encode an answer", "error", err)
-		http.Error(w, "internal error", http.StatusInternalServerError)
-		return
+		code, b = http.StatusInternalServerError, []byte(`{"error": "the answer cannot be encoded", "code": "internal", "next": "look at the log of the node"}`)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	_, _ = w.Write(append(b, '\n')) // the client went away
-}
-
-// binlog sends a file. A failure behind the first byte breaks the connection
-// off, so that the client cannot take a part for the whole.
-func (s *Server) binlog(w http.ResponseWriter, r *http.Request) {
-	select {
-	case s.exports <- struct{}{}:
-		defer func() { <-s.exports }()
-	default:
-		w.Header().Set("Retry-After", "10")
-		s.json(w, http.StatusServiceUnavailable, Failure{fmt.Sprintf("%d files are being sent already: try again when one is done", maxExports)})
-		return
-	}
-	name := r.PathValue("name")
-	st := s.cfg.Status()
-	if name == "current" && st.Stream.End.File != "" {
-		name = st.Stream.End.File
-	}
-	found := false
-	for _, f := range st.Stream.Files {
-		found = found || f.Name == name
-	}
-	if !found {
-		s.json(w, http.StatusNotFound, Failure{fmt.Sprintf("there is no binlog file %q here; %s", name, fileHint(st.Stream.Files))})
-		return
-	}
-	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": name}))
-	w.Header().Set("Trailer", SizeTrailer)
-	out := &patientWriter{w: w, control: http.NewResponseController(w)}
-	err := s.cfg.Exporter.Export(r.Context(), name, out)
-	switch {
-	case err == nil:
-		w.Header().Set(SizeTrailer, strconv.FormatInt(out.size, 10))
-	case out.size == 0 && (errors.Is(err, stream.ErrNoFile) || errors.Is(err, stream.ErrNotYet)):
-		w.Header().Del("Trailer")
-		s.json(w, http.StatusNotFound, Failure{err.Error()})
-	default:
-		if r.Context().Err() == nil {
-			s.cfg.Log.Error("sending a binlog file failed", "file", name, "error", err)
-		}
-		panic(http.ErrAbortHandler) // net/http's own way to break a connection off
-	}
-}
-
-// SizeTrailer is the HTTP trailer behind a binlog file: its size in bytes.
-const SizeTrailer = "Kingbus-Size"
-
-func fileHint(files []stream.File) string {
-	switch n := len(files); n {
-	case 0:
-		return "there are none yet"
-	case 1:
-		return "there is only " + files[0].Name
-	default:
-		return fmt.Sprintf("there are %s to %s", files[0].Name, files[n-1].Name)
-	}
-}
-
-// patientWriter gives the client time as long as it takes something.
-type patientWriter struct {
-	w       http.ResponseWriter
-	control *http.ResponseController
-	size    int64
-}
-
-func (p *patientWriter) Write(b []byte) (int, error) {
-	_ = p.control.SetWriteDeadline(time.Now().Add(stall)) // not every ResponseWriter of a test can
-	n, err := p.w.Write(b)
-	p.size += int64(n)
-	return n, err
 }

@@ -1,26 +1,14 @@
 // Package admin is the HTTP side of a node: health checks, metrics, its status
 // as JSON, whole binlog files, and the changes of the cluster that an operator
-// asks for.
+// asks for. All requests are in one list (routes.go), which is described in
+// openapi.json, made of it and of the types here.
 //
-//	GET    /healthz                               the process is alive
-//	GET    /readyz                                200 if it is fit to serve, else 503 and the reasons
-//	GET    /metrics                               Prometheus
-//	GET    /api/v1/status                         Status
-//	GET    /api/v1/binlog/{name}                  a standard binlog file; "current" is the newest
-//	GET    /api/v1/cluster                        Cluster, which is a part of Status
-//	POST   /api/v1/cluster/nodes                  add NewNode as a learner
-//	POST   /api/v1/cluster/nodes/{name}/promote   make it a voter
-//	POST   /api/v1/cluster/nodes/{name}/lead      make it the leader
-//	DELETE /api/v1/cluster/nodes/{name}           remove it for good
-//	POST   /api/v1/cluster/verify                 compare all nodes: VerifyLines
+// A change is answered with 204, an error with Failure: what went wrong, a code for programs
+// and the next step for people. Any node takes a change; the leader carries it out. Each may
+// be repeated.
 //
-// A change is answered with 204, an error with Failure: 404 for a node that is no
-// member, 409 for what the cluster refuses to do at present, 503 while it has no
-// leader. Any node takes a change; the leader carries it out. Each may be
-// repeated.
-//
-// There is no login yet. So the API belongs on a loopback address (package config
-// sees to that), and it answers only requests that name one as their host: a web
+// Without TLS the API belongs on a loopback address (package config
+// sees to that). It answers only requests that name the node as their host: a web
 // page that resolves its own name to 127.0.0.1 gets nothing from it. What changes
 // something needs the header Content-Type: application/json besides. A page of
 // another origin may not send that before the browser has asked with a preflight
@@ -79,7 +67,7 @@ type Node struct {
 // follows it.
 const (
 	SourceNone     = "not configured"
-	SourceStopped  = "stopped by STOP REPLICA"
+	SourceStopped  = "stopped"
 	SourceRefused  = "cannot be followed as the cluster says"
 	SourceFollowed = "followed by the leader"
 )

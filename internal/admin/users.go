@@ -1,15 +1,11 @@
 package admin
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"net/http"
 	"strings"
 
 	"kingbus/internal/account"
-	"kingbus/internal/stream"
 )
 
 // Users is how the API changes accounts; *account.Store is one.
@@ -52,16 +48,6 @@ func (s *Server) users(w http.ResponseWriter, _ *http.Request) {
 	s.json(w, http.StatusOK, out)
 }
 
-func decodeUser(body []byte) (UserChange, error) {
-	var c UserChange
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&c); err != nil {
-		return c, &requestError{http.StatusBadRequest, "the body is no account: " + err.Error()}
-	}
-	return c, nil
-}
-
 // on applies a change to an account.
 func (c UserChange) on(a account.Account) (account.Account, error) {
 	if c.Privileges != nil {
@@ -69,7 +55,7 @@ func (c UserChange) on(a account.Account) (account.Account, error) {
 		for _, name := range *c.Privileges {
 			p, err := account.ParsePrivilege(name)
 			if err != nil {
-				return a, &requestError{http.StatusBadRequest, err.Error()}
+				return a, &failure{code: CodeBadRequest, err: err}
 			}
 			a.Privileges |= p
 		}
@@ -87,13 +73,13 @@ func (c UserChange) on(a account.Account) (account.Account, error) {
 func (c UserChange) identity() (account.Identity, error) {
 	i, err := account.NewIdentity(c.Plugin, c.Password, c.Hash)
 	if err != nil {
-		return i, &requestError{http.StatusBadRequest, err.Error()}
+		return i, &failure{code: CodeBadRequest, err: err}
 	}
 	return i, nil
 }
 
 func (s *Server) addUser(ctx context.Context, _ *http.Request, body []byte) (string, error) {
-	c, err := decodeUser(body)
+	c, err := decode[UserChange](body, "an account")
 	if err != nil {
 		return "", err
 	}
@@ -102,7 +88,7 @@ func (s *Server) addUser(ctx context.Context, _ *http.Request, body []byte) (str
 		a.Host = "%"
 	}
 	if err := account.CheckName(a.User, a.Host); err != nil {
-		return "", &requestError{http.StatusBadRequest, err.Error()}
+		return "", &failure{code: CodeBadRequest, err: err}
 	}
 	identity, err := c.identity()
 	if err != nil {
@@ -114,19 +100,19 @@ func (s *Server) addUser(ctx context.Context, _ *http.Request, body []byte) (str
 	}
 	return "account " + a.Name() + " made", s.cfg.Users.Change(ctx, func(t *account.Table) ([]account.Change, error) {
 		if _, there := t.Get(a.User, a.Host); there {
-			return nil, &requestError{http.StatusConflict, "there is an account " + a.Name() + " already"}
+			return nil, fail(CodeConflict, "there is an account "+a.Name()+" already")
 		}
 		return []account.Change{{Account: a}}, nil
 	})
 }
 
 func (s *Server) changeUser(ctx context.Context, r *http.Request, body []byte) (string, error) {
-	c, err := decodeUser(body)
+	c, err := decode[UserChange](body, "an account")
 	if err != nil {
 		return "", err
 	}
 	if c.User != "" || c.Host != "" {
-		return "", &requestError{http.StatusBadRequest, "an account keeps its name: make another one, and drop this one"}
+		return "", fail(CodeBadRequest, "an account keeps its name: make another one, and drop this one")
 	}
 	identified := c.Password != "" || c.Hash != "" || c.Plugin != ""
 	var identity account.Identity
@@ -157,14 +143,9 @@ func (s *Server) onUser(ctx context.Context, r *http.Request, did string, do fun
 	return "account " + name + " " + did, s.cfg.Users.Change(ctx, func(t *account.Table) ([]account.Change, error) {
 		a, there := t.Get(user, host)
 		if !there {
-			return nil, &requestError{http.StatusNotFound, "there is no account " + name}
+			return nil, fail(CodeNotFound, "there is no account "+name)
 		}
 		c, err := do(a)
 		return []account.Change{c}, err
 	})
-}
-
-// conflicts are refusals that have nothing to do with the request itself.
-func conflicts(err error) bool {
-	return errors.Is(err, account.ErrOwn) || errors.Is(err, stream.ErrOldFormat) || errors.Is(err, stream.ErrSettingsChanged)
 }

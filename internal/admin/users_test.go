@@ -42,7 +42,7 @@ func (u *users) Change(_ context.Context, decide func(*account.Table) ([]account
 // TestUsers: accounts are made, shown, changed and dropped, and no answer has a hash.
 func TestUsers(t *testing.T) {
 	all := &users{accounts: []account.Account{{User: "own", Host: "%", Privileges: account.ReplicationSlave}}}
-	s, err := New(Config{Token: testToken, Status: sample, Exporter: exporter{}, Group: &group{}, Users: all})
+	s, err := New(Config{Token: testToken, Status: sample, Binlog: exporter{}, Group: &group{}, Users: all, Follow: newFollow(), Dumps: &dumps{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestUsers(t *testing.T) {
 		{"POST", "/api/v1/users", `{"user":"w","password":"p","privileges":["select"]}`, 400, "no privilege SELECT"},
 		{"POST", "/api/v1/users", `{"user":"","password":"p"}`, 400, "anonymous"},
 		{"POST", "/api/v1/users", `{"user":"w","password":"p","admin":true}`, 400, "admin"},
-		{"POST", "/api/v1/users", `rubbish`, 400, "no account"},
+		{"POST", "/api/v1/users", `rubbish`, 400, "not an account"},
 		{"PATCH", "/api/v1/users/u/%25", `{"privileges":["all"],"locked":true,"require_tls":false}`, 204, ""},
 		{"PATCH", "/api/v1/users/u/%25", `{"user":"x"}`, 400, "keeps its name"},
 		{"PATCH", "/api/v1/users/u/10.%25", `{"locked":true}`, 404, "no account 'u'@'10.%'"},

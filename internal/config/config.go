@@ -25,10 +25,8 @@ import (
 type Config struct {
 	DataDir     string
 	MySQLListen string // host:port
-	AdminListen string // host:port, the host a loopback address
-	// AdminTokenFile is the file with the token for the API; "": the one in the data folder.
-	AdminTokenFile string
 
+	Admin   Admin
 	Source  Source
 	Replica Replica
 	TLS     wire.TLSFiles // for replicas; no names = the keys of the data folder

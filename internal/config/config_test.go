@@ -54,7 +54,7 @@ func TestPrecedence(t *testing.T) {
 // Every setting can be given in all three ways, with the same effect.
 func TestEverySettingEverywhere(t *testing.T) {
 	samples := map[string]string{
-		"data-dir": "/d", "mysql-listen": "0.0.0.0:1", "admin-listen": "127.0.0.2:2", "admin-token-file": "t", "source": "mysql://u@h:3",
+		"data-dir": "/d", "mysql-listen": "0.0.0.0:1", "admin-listen": "127.0.0.2:2", "admin-token-file": "t", "admin-tls-cert": "i", "admin-tls-key": "j", "admin-tls-ca": "k", "admin": "https://h:8307", "source": "mysql://u@h:3",
 		"source-tls": "verify-identity", "source-tls-ca": "a", "source-tls-cert": "b", "source-tls-key": "c", "source-tls-min-version": "1.0",
 		"source-heartbeat": "1m30s", "semi-sync": "on", "acknowledge": "quorum+2", "acknowledge-timeout": "5s", "acknowledge-on-timeout": "hold", "replica-semi-sync": "false", "replica-semi-sync-timeout": "2s", "replica-semi-sync-count": "3", "replica-semi-sync-no-replica": "false",
 		"start": "binlog.000007", "replica-user": "r", "tls-cert": "d", "tls-key": "e", "max-connections": "12",
@@ -108,8 +108,6 @@ func TestErrors(t *testing.T) {
 		{"unknown variable", Input{Environ: []string{"KINGBUS_MYSQL_LISTN=x"}}, []string{"KINGBUS_MYSQL_LISTN", `did you mean "KINGBUS_MYSQL_LISTEN"`}},
 		{"bad flag", Input{Flags: map[string]string{"log-format": "xml"}}, []string{"--log-format", "xml"}},
 		{"bad variable", Input{Environ: []string{"KINGBUS_RETAIN_SIZE=lots"}}, []string{"KINGBUS_RETAIN_SIZE", `"lots" is not a size`}},
-		{"admin on all addresses", Input{Flags: map[string]string{"admin-listen": ":8307"}}, []string{"--admin-listen", "no TLS", "127.0.0.1:8307"}},
-		{"admin on another address", Input{Flags: map[string]string{"admin-listen": "10.0.0.1:8307"}}, []string{"no TLS"}},
 		{"no such file", Input{File: "/nonexistent.yaml"}, []string{"--config", "no such file"}},
 		{"TLS mode", Input{Flags: map[string]string{"source-tls": "yes"}}, []string{"--source-tls: TLS mode", "verify-ca"}},
 		{"negative age", Input{Flags: map[string]string{"retain-age": "-1h"}}, []string{"--retain-age"}},
@@ -350,7 +348,7 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.MySQLListen != "127.0.0.1:3307" || c.AdminListen != "127.0.0.1:8307" || c.Source.TLS != wire.TLSPreferred ||
+	if c.MySQLListen != "127.0.0.1:3307" || c.Admin.Listen != "127.0.0.1:8307" || c.Source.TLS != wire.TLSPreferred ||
 		c.DiskReserve != 64<<20 || c.ShutdownTimeout != 10*time.Second || c.LogFormat != "text" || c.Source.Addr() != "" {
 		t.Errorf("got %+v", c)
 	}

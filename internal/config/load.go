@@ -149,6 +149,11 @@ func (c *Config) CheckServe() (warnings []string, err error) {
 	if (c.Replica.User == "") != c.Replica.Password.IsZero() {
 		return nil, errors.New("replicas need a user and a password to log in with: give both --replica-user NAME and --replica-password-file FILE (or KINGBUS_REPLICA_PASSWORD), or neither")
 	}
+	node := c.Admin
+	node.URL = ""
+	if err := node.check(); err != nil {
+		return nil, err
+	}
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
 		return nil, errors.New("--tls-cert and --tls-key must be given together")
 	}

@@ -23,6 +23,8 @@ type Setting struct {
 	Switch bool
 	// Secret settings exist in the environment only.
 	Secret bool
+	// Command settings mean nothing to a node, only to the commands that ask one.
+	Command bool
 
 	set func(c *Config, v setValue) error
 }
@@ -41,10 +43,18 @@ func Settings() []Setting {
 			set: text(func(c *Config) *string { return &c.DataDir })},
 		{Key: "mysql-listen", Value: "ADDR", Default: "127.0.0.1:3307", Help: "address for replicas, mysqlbinlog and CDC clients",
 			set: address(func(c *Config) *string { return &c.MySQLListen })},
-		{Key: "admin-listen", Value: "ADDR", Default: "127.0.0.1:8307", Help: "address of the HTTP API, metrics and health checks; it speaks no TLS, so it must be a loopback address",
-			set: loopback(func(c *Config) *string { return &c.AdminListen })},
+		{Key: "admin-listen", Value: "ADDR", Default: "127.0.0.1:8307", Help: "address of the HTTP API, metrics and health checks; without --admin-tls-cert it must be a loopback address",
+			set: address(func(c *Config) *string { return &c.Admin.Listen })},
 		{Key: "admin-token-file", Value: "FILE", Help: "file with the token that the HTTP API asks for; if not given, one is made at the first start, DIR/keys/admin-token",
-			set: text(func(c *Config) *string { return &c.AdminTokenFile })},
+			set: text(func(c *Config) *string { return &c.Admin.TokenFile })},
+		{Key: "admin-tls-cert", Value: "FILE", Help: "certificate (PEM) of the HTTP API, which speaks TLS then; a command that is given --admin shows it to the node",
+			set: text(func(c *Config) *string { return &c.Admin.TLS.Cert })},
+		{Key: "admin-tls-key", Value: "FILE", Help: "key (PEM) of that certificate",
+			set: text(func(c *Config) *string { return &c.Admin.TLS.Key })},
+		{Key: "admin-tls-ca", Value: "FILE", Help: "certificates (PEM) of an authority: who shows the HTTP API a certificate of it needs no token, so it signs those of administrators only; a command that is given --admin trusts nodes with a certificate of it, or without this setting, of the authorities of the machine",
+			set: text(func(c *Config) *string { return &c.Admin.TLS.CA })},
+		{Key: "admin", Value: "URL", Command: true, Help: "HTTP API that a command asks: https://HOST:PORT, or with http a loopback address; if not given, that of the node that runs here, --admin-listen",
+			set: optional(adminURL)},
 
 		{Key: "node-name", Value: "NAME", Help: "name of this node in its cluster: 1 to 64 letters, digits, dots, underscores and dashes; if not given, the host's name up to the first dot",
 			set: nodeName},

@@ -49,22 +49,6 @@ func address(field func(*Config) *string) func(*Config, setValue) error {
 	}
 }
 
-// loopback takes only addresses that other machines cannot reach.
-func loopback(field func(*Config) *string) func(*Config, setValue) error {
-	return func(c *Config, v setValue) error {
-		host, _, err := splitAddress(v.text)
-		if err != nil {
-			return err
-		}
-		if !isLoopback(host) {
-			return fmt.Errorf("%q can be reached from other machines, and the HTTP API speaks no TLS: its token could be read on the way there. "+
-				"Use a loopback address such as 127.0.0.1:8307, and reach it from elsewhere through ssh -L or a proxy that asks for a login", v.text)
-		}
-		*field(c) = v.text
-		return nil
-	}
-}
-
 // splitAddress reads host:port. An empty host stands for all addresses.
 func splitAddress(s string) (host string, port uint16, err error) {
 	host, digits, err := net.SplitHostPort(s)

@@ -177,7 +177,7 @@ func same(t *testing.T, p *process, src, rep *mysqltest.Instance) {
 		// format description set on disk, and clear on the wire.
 		disk[4+17] &^= 1
 		var got bytes.Buffer
-		if err := p.get("/api/v1/binlog/"+f.Name, &got); err != nil {
+		if err := p.get("/api/v1/binlogs/"+f.Name, &got); err != nil {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(got.Bytes(), disk) {

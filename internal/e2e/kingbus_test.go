@@ -272,7 +272,7 @@ func (p *process) run(args ...string) (string, error) {
 
 func (p *process) get(path string, into io.Writer) error {
 	client := *p.client
-	if strings.HasPrefix(path, "/api/v1/binlog/") {
+	if strings.HasPrefix(path, "/api/v1/binlogs/") {
 		client.Timeout = patience // it is of the whole answer, and a loaded machine takes its time
 	}
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d%s", p.adminPort, path), nil)

@@ -79,7 +79,7 @@ func TestLarge(t *testing.T) {
 	same(t, p, src, rep)
 	// Once more from disk, by somebody who begins at the beginning.
 	var out bytes.Buffer
-	if err := p.get("/api/v1/binlog/"+firstFile(t, src), &out); err != nil {
+	if err := p.get("/api/v1/binlogs/"+firstFile(t, src), &out); err != nil {
 		t.Error(err)
 	}
 	peak := stop()

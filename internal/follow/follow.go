@@ -128,10 +128,17 @@ func (s Setting) Encode() json.RawMessage {
 }
 
 // Store is the setting of the cluster as this node has it. It is safe for concurrent use.
-type Store struct{ settings stream.Keeper }
+type Store struct {
+	settings stream.Keeper
+	own      bool
+	begun    func() bool
+}
 
-// NewStore returns one.
-func NewStore(settings stream.Keeper) *Store { return &Store{settings} }
+// NewStore returns one. own: this node's settings name a source; begun tells whether the
+// binlog has files already.
+func NewStore(settings stream.Keeper, own bool, begun func() bool) *Store {
+	return &Store{settings, own, begun}
+}
 
 // Setting returns what holds at present, with the revision of the settings.
 func (s *Store) Setting() (Setting, uint64, error) {
@@ -146,9 +153,9 @@ func (s *Store) Await(ctx context.Context, after uint64) error {
 	return err
 }
 
-// Change changes the setting: once more, if somebody else does so at the same time. An error
+// decide changes the setting: once more, if somebody else does so at the same time. An error
 // of decide is returned as it is.
-func (s *Store) Change(ctx context.Context, decide func(Setting) (Setting, error)) error {
+func (s *Store) decide(ctx context.Context, decide func(Setting) (Setting, error)) error {
 	return stream.Decide(ctx, s.settings, func(now stream.Settings) (map[string]json.RawMessage, error) {
 		old, err := Decode(now.Values[Key])
 		if err != nil {

@@ -29,32 +29,32 @@ func (k *keeper) ChangeSettings(_ context.Context, revision uint64, values map[s
 
 func TestStore(t *testing.T) {
 	k := &keeper{}
-	s := NewStore(k)
+	s := NewStore(k, false, func() bool { return false })
 	if now, at, err := s.Setting(); now != (Setting{}) || at != 0 || err != nil {
 		t.Errorf("%+v at %d, %v", now, at, err)
 	}
 	want := Setting{Host: "h", Port: 3307, User: "u", Password: "p", Heartbeat: time.Second, SSL: "1", Verify: "0", CA: "/ca", PublicKey: true, Start: "b.1"}
-	if err := s.Change(t.Context(), func(Setting) (Setting, error) { return want, nil }); err != nil {
+	if err := s.decide(t.Context(), func(Setting) (Setting, error) { return want, nil }); err != nil {
 		t.Fatal(err)
 	}
 	if now, at, err := s.Setting(); now != want || at != 1 || err != nil {
 		t.Errorf("%+v at %d, %v", now, at, err)
 	}
 	// The same once more, an error, and nonsense change nothing.
-	if err := s.Change(t.Context(), func(s Setting) (Setting, error) { return s, nil }); err != nil || k.now.Revision != 1 {
+	if err := s.decide(t.Context(), func(s Setting) (Setting, error) { return s, nil }); err != nil || k.now.Revision != 1 {
 		t.Errorf("revision %d, %v", k.now.Revision, err)
 	}
 	no := errors.New("no")
-	if err := s.Change(t.Context(), func(s Setting) (Setting, error) { return Setting{Host: "x"}, no }); err != no || k.now.Revision != 1 {
+	if err := s.decide(t.Context(), func(s Setting) (Setting, error) { return Setting{Host: "x"}, no }); err != no || k.now.Revision != 1 {
 		t.Errorf("revision %d, %v", k.now.Revision, err)
 	}
 	for _, bad := range []Setting{{SSL: "maybe"}, {Password: "p\xe4"}, {Verify: "2"}, {Host: strings.Repeat("h", 256)}, {Heartbeat: time.Microsecond}, {Heartbeat: 2 * time.Hour}, {Password: strings.Repeat("p", 257)}, {CA: strings.Repeat("/", 2000)}} {
-		if err := s.Change(t.Context(), func(Setting) (Setting, error) { return bad, nil }); err == nil || k.now.Revision != 1 {
+		if err := s.decide(t.Context(), func(Setting) (Setting, error) { return bad, nil }); err == nil || k.now.Revision != 1 {
 			t.Errorf("%+v was taken", bad)
 		}
 	}
 	// Nothing to say is nothing kept.
-	if err := s.Change(t.Context(), func(Setting) (Setting, error) { return Setting{}, nil }); err != nil || k.now.Values[Key] != nil {
+	if err := s.decide(t.Context(), func(Setting) (Setting, error) { return Setting{}, nil }); err != nil || k.now.Values[Key] != nil {
 		t.Errorf("%s, %v", k.now.Values[Key], err)
 	}
 	k.now.Values = map[string]json.RawMessage{Key: []byte(`{"host":"h","only_on_mondays":true}`)}

@@ -197,7 +197,7 @@ func (r *Replica) Status() Status {
 	if r.chain.Replicas == 0 {
 		return st
 	}
-	c := &ChainStatus{ChainSettings: r.chain.ChainSettings, State: ChainIdle, Waiting: len(r.chain.waiting), Degraded: r.chain.times}
+	c := &ChainStatus{ChainSettings: r.chain.ChainSettings, State: ChainIdle, Waiting: len(r.chain.waiting), Degraded: r.chain.times, Have: []Acknowledged{}}
 	if c.Waiting > 0 {
 		c.Since = r.chain.waiting[0].since
 	}

@@ -2,10 +2,10 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"kingbus/internal/account"
 	"kingbus/internal/follow"
@@ -42,21 +42,33 @@ func (c *session) mayChangeSource(channel string) error {
 	return nil
 }
 
-// configured tells whether there is a source at all, of the cluster or of this node.
-func (c *session) configured(s follow.Setting) bool {
-	return s.Host != "" || c.server.cfg.Replication != nil && c.server.cfg.Replication() != nil
-}
-
-// follow carries out a change of what the cluster follows.
-func (c *session) follow(ctx context.Context, what string, decide func(follow.Setting) (follow.Setting, error)) error {
+// follow carries out a change of what the cluster follows. running is MySQL's refusal of it
+// while the source is followed.
+func (c *session) follow(ctx context.Context, what string, running error, change func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
-	err := c.server.cfg.Follow.Change(ctx, decide)
-	if err == nil {
+	err := change(ctx)
+	var value *follow.ValueError
+	switch {
+	case err == nil:
 		c.log.Info("the source is what a statement says", "statement", what)
+	case errors.Is(err, follow.ErrRunning):
+		return running
+	case errors.Is(err, follow.ErrNoSource):
+		return errNoSource
+	case errors.Is(err, follow.ErrBegun):
+		return wire.Errorf(wire.ErNotSupportedYet, "kingbus goes on where its binlog ends: leave SOURCE_LOG_FILE out")
+	case errors.As(err, &value):
+		return wire.Errorf(errWrongValueForOption, "%v", value)
 	}
 	return c.changed(err)
 }
+
+var (
+	errNoSource     = wire.Errorf(errBadReplica, "The server is not configured as replica; fix in config file or with CHANGE REPLICATION SOURCE TO")
+	errFollows      = wire.Errorf(errIOThreadMustStop, "This operation cannot be performed with a running replica io thread; run STOP REPLICA IO_THREAD FOR CHANNEL '' first.")
+	errFollowsReset = wire.Errorf(errReplicaMustStop, "This operation cannot be performed with running replication threads; run STOP REPLICA FOR CHANNEL '' first")
+)
 
 // replicaThreads is START REPLICA and STOP REPLICA. There is one thread: what comes is
 // stored, and nothing is executed.
@@ -64,7 +76,10 @@ func (c *session) replicaThreads(ctx context.Context, st *sql.ReplicaThreads) er
 	if err := c.mayChangeSource(st.Channel); err != nil {
 		return err
 	}
-	what := map[bool]string{false: "START REPLICA", true: "STOP REPLICA"}[st.Stop]
+	what, change := "START REPLICA", c.server.cfg.Follow.Stop
+	if st.Stop {
+		what = "STOP REPLICA"
+	}
 	if st.Login {
 		return notSupported(what + " with USER and PASSWORD: say them with CHANGE REPLICATION SOURCE TO")
 	}
@@ -72,18 +87,16 @@ func (c *session) replicaThreads(ctx context.Context, st *sql.ReplicaThreads) er
 	if err != nil {
 		return err
 	}
-	return c.follow(ctx, what, func(s follow.Setting) (follow.Setting, error) {
-		switch {
-		case !st.Stop && !c.configured(s):
-			return s, wire.Errorf(errBadReplica, "The server is not configured as replica; fix in config file or with CHANGE REPLICATION SOURCE TO")
-		case !st.SQL || st.IO || until != "":
-			s.Stopped = st.Stop
-			if !st.Stop {
-				s.Until = until
-			}
+	if st.SQL && !st.IO && until == "" { // the thread that there is not
+		if configured, err := c.server.cfg.Follow.Configured(); err != nil || configured || st.Stop {
+			return err
 		}
-		return s, nil
-	})
+		return errNoSource
+	}
+	if !st.Stop {
+		change = func(ctx context.Context) error { return c.server.cfg.Follow.Start(ctx, until) }
+	}
+	return c.follow(ctx, what, nil, change)
 }
 
 // untilOf reads UNTIL.
@@ -126,8 +139,7 @@ func untilOf(options []sql.SourceOption) (string, error) {
 	return until.String(), nil
 }
 
-// resetReplica is RESET REPLICA ALL: from then on each node's own settings say whom to
-// follow, once somebody says START REPLICA.
+// resetReplica is RESET REPLICA ALL.
 func (c *session) resetReplica(ctx context.Context, st *sql.ResetReplica) error {
 	if err := c.mayChangeSource(st.Channel); err != nil {
 		return err
@@ -135,12 +147,7 @@ func (c *session) resetReplica(ctx context.Context, st *sql.ResetReplica) error 
 	if !st.All {
 		return wire.Errorf(wire.ErNotSupportedYet, "kingbus does not forget where it is: its binlog is what it has received. RESET REPLICA ALL forgets what CHANGE REPLICATION SOURCE has said")
 	}
-	return c.follow(ctx, "RESET REPLICA ALL", func(s follow.Setting) (follow.Setting, error) {
-		if !s.Stopped && c.configured(s) {
-			return s, wire.Errorf(errReplicaMustStop, "This operation cannot be performed with running replication threads; run STOP REPLICA FOR CHANNEL '' first")
-		}
-		return follow.Setting{Stopped: s.Stopped}, nil
-	})
+	return c.follow(ctx, "RESET REPLICA ALL", errFollowsReset, c.server.cfg.Follow.Reset)
 }
 
 // changeSource is CHANGE REPLICATION SOURCE TO.
@@ -148,39 +155,13 @@ func (c *session) changeSource(ctx context.Context, st *sql.ChangeSource) error 
 	if err := c.mayChangeSource(st.Channel); err != nil {
 		return err
 	}
-	ch := sourceChange{begun: len(c.server.cfg.Stream.Status().Files) > 0}
+	var ch follow.Change
 	for _, o := range st.Options {
-		if err := ch.take(o); err != nil {
+		if err := takeOption(&ch, o); err != nil {
 			return err
 		}
 	}
-	return c.follow(ctx, "CHANGE REPLICATION SOURCE TO", func(s follow.Setting) (follow.Setting, error) {
-		if !s.Stopped && c.configured(s) {
-			return s, wire.Errorf(errIOThreadMustStop, "This operation cannot be performed with a running replica io thread; run STOP REPLICA IO_THREAD FOR CHANNEL '' first.")
-		}
-		next := ch.on(s)
-		if err := next.Check(); err != nil {
-			return s, wire.Errorf(errWrongValueForOption, "%v", err)
-		}
-		return next, nil
-	})
-}
-
-// sourceChange is what the options of CHANGE REPLICATION SOURCE say.
-type sourceChange struct {
-	begun   bool // there are binlog files already
-	changes []func(*follow.Setting)
-}
-
-func (ch *sourceChange) do(f func(*follow.Setting)) { ch.changes = append(ch.changes, f) }
-
-// on applies it.
-func (ch *sourceChange) on(s follow.Setting) follow.Setting {
-	for _, f := range ch.changes {
-		f(&s)
-	}
-	s.Stopped = true // as with MySQL somebody has to say START REPLICA
-	return s
+	return c.follow(ctx, "CHANGE REPLICATION SOURCE TO", errFollows, func(ctx context.Context) error { return c.server.cfg.Follow.Change(ctx, ch) })
 }
 
 // harmless are options that change nothing here, with the values that mean just that.
@@ -200,8 +181,8 @@ var refusedOptions = map[string]string{
 	"SOURCE_DELAY": "it stores what comes at once; delay the replicas", "IGNORE_SERVER_IDS": "it keeps the binlog whole; ignore them on the replicas", "SOURCE_USE_GTID": "it follows MariaDB by file and position",
 }
 
-// take reads an option.
-func (ch *sourceChange) take(o sql.SourceOption) error {
+// takeOption reads an option.
+func takeOption(ch *follow.Change, o sql.SourceOption) error {
 	text := strings.Clone(o.Value.Text())
 	if o.Value.IsNull() {
 		text = "NULL"
@@ -214,11 +195,12 @@ func (ch *sourceChange) take(o sql.SourceOption) error {
 	wrong := func() error {
 		return wire.Errorf(errWrongValueForOption, "Incorrect arguments to %s: '%s'", o.Name, clip(text, 64))
 	}
-	flag := func(set func(s *follow.Setting)) error {
+	flag := func(to **bool) error {
 		if text != "0" && text != "1" {
 			return wrong()
 		}
-		ch.do(set)
+		is := text == "1"
+		*to = &is
 		return nil
 	}
 	switch o.Name {
@@ -226,40 +208,38 @@ func (ch *sourceChange) take(o sql.SourceOption) error {
 		if text == "" {
 			return wrong()
 		}
-		ch.do(func(s *follow.Setting) { s.Host = text })
+		ch.Host = &text
 	case "SOURCE_PORT":
 		n, err := strconv.ParseUint(text, 10, 16)
 		if err != nil || n == 0 {
 			return wrong()
 		}
-		ch.do(func(s *follow.Setting) { s.Port = uint16(n) })
+		port := uint16(n)
+		ch.Port = &port
 	case "SOURCE_USER":
-		ch.do(func(s *follow.Setting) { s.User = text })
+		ch.User = &text
 	case "SOURCE_PASSWORD":
-		ch.do(func(s *follow.Setting) { s.Password = text })
+		ch.Password = &text
 	case "SOURCE_HEARTBEAT_PERIOD":
 		seconds, err := strconv.ParseFloat(text, 64)
 		if err != nil || seconds < 0.001 || seconds > 3600 {
 			return wire.Errorf(errHeartbeatRange, "The requested value for the heartbeat period is either negative or exceeds the maximum allowed (3600 seconds), or is 0: kingbus needs heartbeats.")
 		}
-		ch.do(func(s *follow.Setting) { s.Heartbeat = time.Duration(seconds * float64(time.Second)) })
+		ch.HeartbeatSeconds = &seconds
 	case "SOURCE_LOG_FILE":
-		if ch.begun {
-			return wire.Errorf(wire.ErNotSupportedYet, "kingbus goes on where its binlog ends: leave SOURCE_LOG_FILE out")
-		}
-		ch.do(func(s *follow.Setting) { s.Start = text })
+		ch.Start = &text
 	case "SOURCE_SSL":
-		return flag(func(s *follow.Setting) { s.SSL = text })
+		return flag(&ch.SSL)
 	case "SOURCE_SSL_VERIFY_SERVER_CERT":
-		return flag(func(s *follow.Setting) { s.Verify = text })
+		return flag(&ch.SSLVerify)
 	case "SOURCE_SSL_CA":
-		ch.do(func(s *follow.Setting) { s.CA = text })
+		ch.SSLCA = &text
 	case "SOURCE_SSL_CERT":
-		ch.do(func(s *follow.Setting) { s.Cert = text })
+		ch.SSLCert = &text
 	case "SOURCE_SSL_KEY":
-		ch.do(func(s *follow.Setting) { s.Key = text })
+		ch.SSLKey = &text
 	case "GET_SOURCE_PUBLIC_KEY":
-		return flag(func(s *follow.Setting) { s.PublicKey, s.NoPublicKey = text == "1", text == "0" })
+		return flag(&ch.GetPublicKey)
 	default:
 		if why := refusedOptions[o.Name]; why != "" {
 			return wire.Errorf(wire.ErNotSupportedYet, "kingbus does not support %s: %s", o.Name, why)

@@ -16,7 +16,8 @@ func newFollowRig(t *testing.T, host string) (*rig, *follow.Store) {
 	t.Helper()
 	var store *follow.Store
 	r := newUsersRigWith(t, func(c *Config) {
-		store = follow.NewStore(c.Stream.(binlogStream).Stream)
+		b := c.Stream.(binlogStream).Stream
+		store = follow.NewStore(b, host != "", func() bool { return len(b.Status().Files) > 0 })
 		c.Follow = store
 		c.Replication = func() *Replication {
 			s, _, err := store.Setting()

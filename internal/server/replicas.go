@@ -3,6 +3,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -43,6 +44,22 @@ func (s *Server) Replicas() []ReplicaStatus {
 		}
 	}
 	return out
+}
+
+// ErrNoReplica is returned for a session that is not there, or pulls nothing.
+var ErrNoReplica = errors.New("no client that pulls from this node has that session")
+
+// KillReplica ends the session of a client that pulls, as KILL does. A replica comes back by
+// itself. Its error is ErrNoReplica.
+func (s *Server) KillReplica(session uint32) error {
+	s.mu.Lock()
+	c := s.mu.sessions[session]
+	s.mu.Unlock()
+	if c == nil || c.status().Mode == "" {
+		return ErrNoReplica
+	}
+	c.kill(false)
+	return nil
 }
 
 // list returns all sessions by connection id.

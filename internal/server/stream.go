@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"time"
 
 	"kingbus/internal/gtid"
 	"kingbus/internal/stream"
@@ -27,11 +28,10 @@ type Stream interface {
 	// the cluster when it was called. It fails when ctx ends, which it does where
 	// no majority is to be had; a single node answers at once.
 	CatchUp(ctx context.Context) error
+	// PlanPurge decides what PURGE BINARY LOGS removes; its error is stream.ErrNoFile.
+	PlanPurge(to string, before time.Time) (stream.PurgePlan, error)
 	// Purge removes all files before one. It may be asked of any node.
 	Purge(ctx context.Context, before string) error
-	// Needed returns the oldest file that a connected replica of any node reads, "" if there
-	// is none.
-	Needed() string
 }
 
 // Reader yields the bytes of the stream. It belongs to one goroutine.

@@ -300,45 +300,36 @@ func (c *session) purge(ctx context.Context, st *sql.Purge) error {
 	if err := c.may(account.Super); err != nil {
 		return err
 	}
-	files := c.server.cfg.Stream.Status().Files
-	to := st.To
+	var before time.Time
 	if st.Before != nil {
 		v, err := c.sql.Eval(st.Before)
 		if err != nil {
 			return err
 		}
-		before, ok := c.sql.Time(v)
-		if !ok {
+		var ok bool
+		if before, ok = c.sql.Time(v); !ok {
 			return wire.Errorf(errWrongDatetimeLiteral, "Incorrect DATETIME value: '%s'", clip(v.Text(), 64))
 		}
-		// The file that is written stays, and so does one with an event of that time or later.
-		for i, f := range files {
-			if to = f.Name; i == len(files)-1 || int64(f.Written) >= before.Unix() {
-				break
-			}
-		}
+	} else if st.To == "" { // which is no file
+		return errNoLog
 	}
-	keep := slices.IndexFunc(files, func(f stream.File) bool { return f.Name == to })
-	switch {
-	case st.Before != nil && keep < 0: // there is nothing at all
-		return nil
-	case keep < 0:
-		return wire.Errorf(errTargetLogNotFound, "Target log not found in binlog index")
+	plan, err := c.server.cfg.Stream.PlanPurge(st.To, before)
+	if err != nil {
+		return errNoLog
 	}
-	if needed := c.server.cfg.Stream.Needed(); needed != "" {
-		if n := slices.IndexFunc(files, func(f stream.File) bool { return f.Name == needed }); n >= 0 && n < keep {
-			c.log.Warn("PURGE BINARY LOGS leaves what a connected replica still reads", "asked", to, "before", needed)
-			keep = n
-		}
+	if plan.HeldBack {
+		c.log.Warn("PURGE BINARY LOGS leaves what a connected replica still reads", "asked", st.To, "before", plan.Keep)
 	}
-	if keep == 0 {
+	if len(plan.Remove) == 0 {
 		return nil
 	}
-	c.log.Info("PURGE BINARY LOGS", "before", files[keep].Name)
+	c.log.Info("PURGE BINARY LOGS", "before", plan.Keep)
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
-	return c.changed(c.server.cfg.Stream.Purge(ctx, files[keep].Name))
+	return c.changed(c.server.cfg.Stream.Purge(ctx, plan.Keep))
 }
+
+var errNoLog = wire.Errorf(errTargetLogNotFound, "Target log not found in binlog index")
 
 // An account without SUPER can change its own password so often within so long: each change is
 // an entry of the log, and holds up those of others.

@@ -3,7 +3,6 @@ package stream
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"time"
 )
 
@@ -55,17 +54,6 @@ func (s *Stream) expired() string {
 		oldest = s.neededAnywhereLocked()
 	}
 	return r.oldestKept(s.state.files, oldest, s.cfg.Now())
-}
-
-// Needed returns the oldest file that a reader of any node is in, "" if there is none, as
-// far as other nodes were heard from lately.
-func (s *Stream) Needed() string {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if f := s.state.file(s.neededAnywhereLocked()); f != nil {
-		return f.name
-	}
-	return ""
 }
 
 func (s *Stream) neededAnywhereLocked() uint32 {
@@ -146,13 +134,4 @@ func (r Retention) oldestKept(files []file, needed uint32, now time.Time) string
 		return ""
 	}
 	return files[n].name
-}
-
-// Purge removes all files before the named one, on all nodes. The caller has
-// decided that nobody needs them.
-func (s *Stream) Purge(ctx context.Context, before string) error {
-	if _, err := s.askLeader(ctx, asked{Purge: &purgeCommand{Before: before}}); err != nil {
-		return fmt.Errorf("purge before %s: %w", before, err)
-	}
-	return nil
 }
