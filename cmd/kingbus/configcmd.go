@@ -13,18 +13,52 @@ import (
 )
 
 func configCommand(p process) *cobra.Command {
-	return group(&cobra.Command{Use: "config", Short: "Describe all settings, or check a file with them"},
-		&cobra.Command{
-			Use: "docs", Short: "Print docs/configuration.md: every setting, with its default", Args: cobra.NoArgs,
-			RunE: func(*cobra.Command, []string) error { return withCode(exitFailed, writeConfigDocs(p.stdout)) },
-		},
-		&cobra.Command{
-			Use: "check FILE", Short: "Say what kingbus serve --config FILE would say of its settings, and do nothing", Args: cobra.ExactArgs(1),
-			Long: `Say what kingbus serve --config FILE would say of its settings, with the environment
+	return group(&cobra.Command{
+		Use: "config", Short: "Describe all settings, or check a file with them",
+		Example: "  kingbus config check /etc/kingbus/kingbus.yaml\n  kingbus config docs",
+	}, configDocsCommand(p), &cobra.Command{
+		Use: "check FILE", Short: "Say what kingbus serve --config FILE would say of its settings, and do nothing", Args: cobra.ExactArgs(1),
+		Long: `Say what kingbus serve --config FILE would say of its settings, with the environment
 as it is here, and do nothing. Passwords and certificates are read, too.`,
-			RunE: func(_ *cobra.Command, args []string) error { return checkConfig(p, args[0]) },
-		},
-	)
+		Example: "  kingbus config check /etc/kingbus/kingbus.yaml",
+		RunE:    func(_ *cobra.Command, args []string) error { return checkConfig(p, args[0]) },
+	})
+}
+
+func configDocsCommand(p process) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "docs", Short: "Print every setting, with its default: docs/configuration.md", Args: cobra.NoArgs,
+		Example: "  kingbus config docs | less\n  kingbus config docs --json",
+	}
+	asJSON := cmd.Flags().Bool("json", false, "print them as JSON")
+	cmd.RunE = func(*cobra.Command, []string) error {
+		if *asJSON {
+			return withCode(exitFailed, writeJSON(p.stdout, settingDocs()))
+		}
+		return withCode(exitFailed, writeConfigDocs(p.stdout))
+	}
+	return cmd
+}
+
+// settingDoc is a setting as `kingbus config docs --json` prints it.
+type settingDoc struct {
+	Key      string `json:"key"` // in the file, and the flag without its dashes
+	Variable string `json:"variable"`
+	Value    string `json:"value,omitempty"` // its kind
+	Default  string `json:"default"`
+	Help     string `json:"help"`
+	// VariableOnly: it is neither a flag nor in the file, since it is a password.
+	VariableOnly bool `json:"variable_only"`
+	// OfCommands: it means nothing to a node, but to the commands that ask one.
+	OfCommands bool `json:"of_commands"`
+}
+
+func settingDocs() []settingDoc {
+	var out []settingDoc
+	for _, s := range config.Settings() {
+		out = append(out, settingDoc{s.Key, s.Env(), s.Value, s.Default, s.Help, s.Secret, s.Command})
+	}
+	return out
 }
 
 // checkConfig finds out what a start would find out before it touches anything.

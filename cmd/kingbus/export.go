@@ -20,6 +20,9 @@ import (
 	"kingbus/internal/vfs"
 )
 
+// currentFile stands for the newest binlog file.
+const currentFile = "current"
+
 func exportCommand(p process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export --file NAME --out F",
@@ -29,6 +32,9 @@ byte for byte, to that of the source.
 
 It is fetched from the node that runs here, or with --data-dir from the folder of
 a node that is stopped.`,
+		Example: `  kingbus export --file binlog.000042 --out /tmp/binlog.000042
+  kingbus export --file current --out - | mysqlbinlog -
+  kingbus export --file binlog.000042 --out binlog.000042 --data-dir /var/lib/kingbus   # of a stopped node`,
 		Args: cobra.NoArgs,
 	}
 	file := cmd.Flags().String("file", "", "name of the binlog file; \"current\" is the newest, which goes up to the last committed transaction")
@@ -40,18 +46,24 @@ a node that is stopped.`,
 		if *file == "" || *out == "" {
 			return withCode(exitUsage, errors.New("both --file NAME and --out F are needed; `kingbus binlog list` shows the files"))
 		}
-		fetch := func(w io.Writer) error { return exportFolder(cmd.Context(), *dir, *file, w) }
+		var shown *progress // nil = nobody watches
+		if isTerminal(p.stderr) && (*out != "-" || !isTerminal(p.stdout)) {
+			shown = newProgress(p.stderr, "")
+			defer shown.end()
+		}
+		fetch := func(w io.Writer) error { return exportFolder(cmd.Context(), *dir, *file, w, shown) }
 		if *dir == "" {
 			c, err := ask()
 			if err != nil {
 				return err
 			}
-			fetch = func(w io.Writer) error { return c.export(cmd.Context(), *file, w) }
+			fetch = func(w io.Writer) error { return c.export(cmd.Context(), *file, w, shown) }
 		}
 		if *out == "-" {
 			return withCode(exitFailed, fetch(p.stdout))
 		}
 		n, err := writeNew(*out, fetch)
+		shown.end()
 		if err == nil {
 			_, err = fmt.Fprintf(p.stdout, "wrote %s, %d bytes\n", *out, n)
 		}
@@ -60,8 +72,36 @@ a node that is stopped.`,
 	return cmd
 }
 
+// watched is a file that somebody watches being written.
+type watched struct {
+	w          io.Writer
+	shown      *progress
+	name       string
+	done, size uint64
+}
+
+func (w *watched) Write(b []byte) (int, error) {
+	n, err := w.w.Write(b)
+	w.done += uint64(n)
+	w.shown.show(w.name, w.done, max(w.size, w.done)) // it may have grown meanwhile
+	return n, err
+}
+
 // export fetches a file from the node, and checks that it came whole.
-func (c *client) export(ctx context.Context, file string, w io.Writer) error {
+func (c *client) export(ctx context.Context, file string, w io.Writer, shown *progress) error {
+	if shown != nil {
+		var b admin.Binlogs
+		if _, err := c.read(ctx, binlogsPath, &b); err != nil {
+			return err
+		}
+		watch := &watched{w: w, shown: shown, name: file}
+		for _, f := range b.Files {
+			if f.Name == file || f.Current && file == currentFile {
+				watch.size = f.Size
+			}
+		}
+		w = watch
+	}
 	resp, err := c.get(ctx, binlogsPath+"/"+url.PathEscape(file))
 	if err != nil {
 		return err
@@ -79,7 +119,7 @@ func (c *client) export(ctx context.Context, file string, w io.Writer) error {
 
 // exportFolder takes a file from the folder of a stopped node, whose lock it
 // holds meanwhile.
-func exportFolder(ctx context.Context, dir, file string, w io.Writer) error {
+func exportFolder(ctx context.Context, dir, file string, w io.Writer, shown *progress) error {
 	if _, err := os.Stat(filepath.Join(dir, "node")); err != nil {
 		return fmt.Errorf("%s is no data folder of kingbus", dir)
 	}
@@ -94,8 +134,18 @@ func exportFolder(ctx context.Context, dir, file string, w io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("open the data folder: %w", err)
 	}
-	if st := s.Status(); file == "current" {
+	st := s.Status()
+	if file == currentFile {
 		file = st.End.File
+	}
+	if shown != nil {
+		watch := &watched{w: w, shown: shown, name: file}
+		for _, f := range st.Files {
+			if f.Name == file {
+				watch.size = f.Size
+			}
+		}
+		w = watch
 	}
 	return errors.Join(s.Export(ctx, file, w), s.Close())
 }

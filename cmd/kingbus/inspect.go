@@ -28,13 +28,28 @@ records, of checkpoints and index files, and of the binlog events.
 
 It only reads. The folder may be in use, or damaged; it need not be complete. The
 exit code is 4 if there is damage.`,
+		Example: `  kingbus inspect /var/lib/kingbus
+  kingbus inspect --entries /var/lib/kingbus | less
+  kingbus inspect --json /var/lib/kingbus`,
 		Args: cobra.ExactArgs(1),
 	}
 	entries := cmd.Flags().Bool("entries", false, "print a line for every entry of the log")
+	asJSON := cmd.Flags().Bool("json", false, "print what was found as JSON, without the entries")
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		in := inspection{out: p.stdout, dir: filepath.Clean(args[0]), entries: *entries}
+		if *asJSON {
+			in.out, in.entries = io.Discard, false
+		}
+		if isTerminal(p.stderr) && !in.entries {
+			in.shown = newProgress(p.stderr, "")
+		}
 		if err := in.run(vfs.OS{}); err != nil {
 			return withCode(exitFailed, fmt.Errorf("inspect: %w", err))
+		}
+		if *asJSON {
+			if err := writeJSON(p.stdout, in.report()); err != nil {
+				return withCode(exitFailed, err)
+			}
 		}
 		if n := len(in.damage); n > 0 {
 			return withCode(exitDamage, fmt.Errorf("%s is damaged in %d places; keep a copy of it before you do anything else", in.dir, n))
@@ -51,13 +66,18 @@ type inspection struct {
 	entries bool
 	damage  []string
 	folder  cluster.Folder
+	states  []stream.StateSummary // of the checkpoints of folder
+	index   indexSum
+	shown   *progress // nil = nobody watches
+	size    uint64    // of the log, in bytes
 
 	// Of the walk through the log:
-	walker  stream.Walker
-	segment segmentSum
-	total   segmentSum
-	synced  int64
-	torn    *segment.Found // a bad record that could be a torn write
+	walker   stream.Walker
+	segment  segmentSum
+	segments []segmentSum // those before it
+	total    segmentSum
+	synced   int64
+	torn     *segment.Found // a bad record that could be a torn write
 }
 
 // segmentSum counts what is in a segment.
@@ -77,6 +97,7 @@ func (in *inspection) damaged(format string, args ...any) {
 }
 
 func (in *inspection) printf(format string, args ...any) {
+	in.shown.end()
 	_, _ = fmt.Fprintf(in.out, format+"\n", args...) // as with fmt.Println, who closes the output has seen enough
 }
 
@@ -100,7 +121,7 @@ func (in *inspection) run(fsys vfs.FS) error {
 	}
 	in.printf("hard state    term %d, vote %d, committed entry %d", f.Term, f.Vote, f.Committed)
 	in.checkpoints()
-	if err := in.index(fsys); err != nil {
+	if err := in.readIndex(fsys); err != nil {
 		return err
 	}
 	in.printf("log")
@@ -128,6 +149,7 @@ func (in *inspection) checkpoints() {
 			in.printf("              member %s, %s", who, map[bool]string{true: "learner", false: "voter"}[m.Learner])
 		}
 		s, err := stream.DescribeState(c.State)
+		in.states = append(in.states, s)
 		switch {
 		case err != nil:
 			in.damaged("%s: %v", c.File, err)
@@ -144,23 +166,27 @@ func (in *inspection) checkpoints() {
 	}
 }
 
-func (in *inspection) index(fsys vfs.FS) error {
+func (in *inspection) readIndex(fsys vfs.FS) error {
 	files, err := stream.InspectIndex(fsys, in.dir)
 	if err != nil {
 		return err
 	}
-	points := 0
 	for _, f := range files {
-		points += f.Points
+		in.index.Files++
+		in.index.Points += f.Points
 		if f.Err != nil {
 			in.damaged("%s: %v; that makes reading slower and loses nothing: remove the file", f.File, f.Err)
 		}
 	}
-	in.printf("index         %d files, %d points", len(files), points)
+	in.printf("index         %d files, %d points", in.index.Files, in.index.Points)
 	return nil
 }
 
 func (in *inspection) log(fsys vfs.FS) error {
+	if in.shown != nil {
+		in.size = logSize(fsys, in.folder.LogDir)
+		defer in.shown.end()
+	}
 	err := segment.Inspect(fsys, in.folder.LogDir, in.found)
 	if errors.Is(err, fs.ErrNotExist) {
 		in.damaged("%s: %v", in.folder.LogDir, err)
@@ -171,6 +197,20 @@ func (in *inspection) log(fsys vfs.FS) error {
 	}
 	in.endSegment()
 	return nil
+}
+
+// logSize returns how large the segments are together, as far as that can be told.
+func logSize(fsys vfs.FS, dir string) (sum uint64) {
+	names, _ := fsys.ReadDir(dir) // what cannot be read is found by the walk
+	for _, name := range names {
+		if f, err := fsys.Open(filepath.Join(dir, name)); err == nil {
+			if n, err := f.Size(); err == nil {
+				sum += uint64(n)
+			}
+			_ = f.Close()
+		}
+	}
+	return sum
 }
 
 // found takes one thing that the walk came across.
@@ -203,6 +243,9 @@ func (in *inspection) found(f segment.Found) error {
 func (in *inspection) entry(f segment.Found) {
 	e := f.Entry
 	in.synced = f.Synced
+	if in.shown != nil {
+		in.shown.show("reading the log", uint64(in.total.size+f.Offset), in.size)
+	}
 	d, err := in.walker.Entry(e.Index, e.Payload)
 	if err != nil {
 		in.damaged("%s at offset %d: entry %d: %v", f.File, f.Offset, e.Index, err)
@@ -243,6 +286,8 @@ func (in *inspection) endSegment() {
 		what += fmt.Sprintf(", %d entries do not count", s.dead)
 	}
 	in.printf("  %s  %s, made %s, %s", filepath.Base(s.file), bytesText(uint64(s.size)), s.created.UTC().Format(time.RFC3339), what)
+	in.segments = append(in.segments, s)
+	in.total.size += s.size
 	in.segment = segmentSum{}
 }
 

@@ -94,11 +94,19 @@ func rootCommand(p process) *cobra.Command {
 		Long: `kingbus pulls the binlog from a MySQL server, as a replica does, keeps it, and
 serves it to replicas, mysqlbinlog and CDC clients, as a source does.
 
-  kingbus serve --data-dir /var/lib/kingbus \
-    --source mysql://repl@db1:3306 --source-password-file /etc/kingbus/source.pw \
-    --replica-user repl --replica-password-file /etc/kingbus/replica.pw
+` + "`kingbus serve`" + ` runs a node. The other commands ask a running node over its HTTP API:
+the one that runs on this machine, if they are given its settings (--data-dir, or
+KINGBUS_DATA_DIR, or --config), or another one with --admin https://HOST:PORT.
+` + "`inspect`, `recover` and `export --data-dir`" + ` work on the folder of a node that is stopped.
+
+With --json they print what programs can read. ` + "`kingbus completion --help`" + ` tells how to
+have the shell complete commands, flags, and names of nodes, accounts and files.
 
 ` + exitCodes,
+		Example: `  kingbus serve --data-dir /var/lib/kingbus --source mysql://repl@db1:3306 --source-password-file /etc/kingbus/source.pw
+  export KINGBUS_DATA_DIR=/var/lib/kingbus
+  kingbus status
+  kingbus user add repl`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

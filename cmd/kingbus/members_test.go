@@ -14,6 +14,7 @@ import (
 
 	"kingbus/internal/admin"
 	"kingbus/internal/cluster"
+	"kingbus/internal/vfs"
 )
 
 // status returns what a member of a sample cluster says of itself.
@@ -224,6 +225,29 @@ func TestProgress(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q on a terminal: %q", want, got)
 		}
+	}
+}
+
+// TestWatched: who watches an export, or an inspection, sees how far it is.
+func TestWatched(t *testing.T) {
+	dir, files := makeFolder(t)
+	var b, out bytes.Buffer
+	shown := &progress{out: &b, live: true}
+	if err := exportFolder(t.Context(), dir, currentFile, &out, shown); err != nil || out.Len() != len(files["binlog.000002"]) {
+		t.Errorf("%d bytes, %v", out.Len(), err)
+	}
+	shown.end()
+	size := fmt.Sprintf("/%.0f KiB", float64(out.Len())/1024) // as the bar writes it
+	if got := b.String(); !strings.Contains(got, "binlog.000002") || !strings.Contains(got, size) {
+		t.Errorf("an export of %s shows %q", size, got)
+	}
+	b.Reset()
+	in := inspection{out: &out, dir: dir, shown: &progress{out: &b, live: true}}
+	if err := in.run(vfs.OS{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.String(); !strings.Contains(got, "reading the log") || !strings.Contains(got, " KiB") || strings.Contains(got, "\n") {
+		t.Errorf("an inspection shows %q", got)
 	}
 }
 

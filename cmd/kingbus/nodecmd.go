@@ -24,6 +24,9 @@ func nodeCommand(p process) *cobra.Command {
 It asks the node that runs here (--admin-listen); any node of the cluster will do,
 and the leader carries it out. Every command may be repeated, also after it was
 broken off.`,
+		Example: `  kingbus node list
+  kingbus node add n4 10.0.0.4:8407
+  kingbus node transfer n2`,
 	}, nodeListCommand(p), nodeAddCommand(p), nodePromoteCommand(p), nodeRemoveCommand(p), nodeTransferCommand(p))
 }
 
@@ -52,7 +55,7 @@ func nodeSubcommand(p process, cmd *cobra.Command, run func(ctx context.Context,
 }
 
 func nodeListCommand(p process) *cobra.Command {
-	cmd := &cobra.Command{Use: "list", Short: "List the nodes, with their lag", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "list", Short: "List the nodes, with their lag", Args: cobra.NoArgs, Example: "  kingbus node list\n  kingbus node list --json"}
 	return listing(p, cmd, clusterPath, func(_ context.Context, _ *client, c admin.Cluster) error {
 		if _, err := fmt.Fprintf(p.stdout, "%s\n", clusterText(c, time.Now())); err != nil {
 			return err
@@ -73,6 +76,8 @@ It becomes a learner, which copies the log and takes part in nothing else; when 
 has caught up it becomes a voter. That may take as long as copying all of the
 binlog does. The command only watches meanwhile: break it off when you like, and
 give it again to go on.`,
+		Example: `  kingbus serve --data-dir /var/lib/kingbus --node-name n4 --peer-listen 10.0.0.4:8407 --join   # there
+  kingbus node add n4 10.0.0.4:8407                                                            # on any member`,
 		Args: cobra.ExactArgs(2),
 	}
 	learner := cmd.Flags().Bool("learner", false, "leave it a learner when it has caught up; `kingbus node promote` makes it a voter")
@@ -183,7 +188,7 @@ func votersText(n int) string {
 }
 
 func nodePromoteCommand(p process) *cobra.Command {
-	cmd := &cobra.Command{Use: "promote NAME", Short: "Make a learner that has caught up a voter", Args: cobra.ExactArgs(1)}
+	cmd := &cobra.Command{Use: "promote NAME", Short: "Make a learner that has caught up a voter", Args: cobra.ExactArgs(1), Example: "  kingbus node promote n4"}
 	return nodeSubcommand(p, cmd, func(ctx context.Context, c *client, args []string) error {
 		if err := c.change(ctx, http.MethodPost, nodePath(args[0])+"/promote", nil); err != nil {
 			return err
@@ -202,7 +207,8 @@ never comes back. Its process ends by itself. To take the machine in again, empt
 the folder and add it as a new node.
 
 It is refused where the nodes that are up would be no majority afterwards.`,
-		Args: cobra.ExactArgs(1),
+		Example: "  kingbus node remove n4",
+		Args:    cobra.ExactArgs(1),
 	}
 	return nodeSubcommand(p, cmd, func(ctx context.Context, c *client, args []string) error {
 		name := args[0]
@@ -229,9 +235,10 @@ It is refused where the nodes that are up would be no majority afterwards.`,
 
 func nodeTransferCommand(p process) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "transfer NAME",
-		Short: "Make a node the leader, which follows the source",
-		Args:  cobra.ExactArgs(1),
+		Use:     "transfer NAME",
+		Short:   "Make a node the leader, which follows the source",
+		Example: "  kingbus node transfer n2",
+		Args:    cobra.ExactArgs(1),
 	}
 	return nodeSubcommand(p, cmd, func(ctx context.Context, c *client, args []string) error {
 		if err := c.change(ctx, http.MethodPost, nodePath(args[0])+"/lead", nil); err != nil {

@@ -190,6 +190,15 @@ func TestInspect(t *testing.T) {
 	if r.code != 0 || r.stderr != "" {
 		t.Errorf("got code %d, %s", r.code, r.stderr)
 	}
+	r = call(t, nil, "inspect", "--json", dir)
+	var found inspected
+	if err := json.Unmarshal([]byte(r.stdout), &found); err != nil || r.code != 0 || r.stderr != "" {
+		t.Errorf("as JSON: %v, %+v", err, r)
+	}
+	if found.LastTerm != 2 || len(found.Segments) < 3 || found.Segments[0].First == 0 || found.LastEntry != found.Segments[len(found.Segments)-1].Last || len(found.Checkpoints) == 0 ||
+		found.Checkpoints[len(found.Checkpoints)-1].End.File == "" || found.Events == 0 || len(found.Damage) > 0 || found.Index.Files == 0 {
+		t.Errorf("as JSON: %s", r.stdout)
+	}
 	if after := snapshot(t, dir); after != before {
 		t.Errorf("inspect has changed the folder:\n%s\n%s", before, after)
 	}

@@ -33,6 +33,9 @@ type progress struct {
 // progressEvery is how often a line is written that is not for a terminal.
 const progressEvery = 2 * time.Second
 
+// barEvery is how often a bar is drawn anew: it may be told of every event.
+const barEvery = 100 * time.Millisecond
+
 // newProgress makes one on out. unit is what is counted; "" are bytes.
 func newProgress(out io.Writer, unit string) *progress {
 	return &progress{out: out, live: isTerminal(out), unit: unit}
@@ -57,7 +60,7 @@ func (p *progress) show(text string, done, all uint64) {
 		p.text, p.max = text, all
 		options := []progressbar.Option{
 			progressbar.OptionSetWriter(p.out), progressbar.OptionSetDescription(text), progressbar.OptionSetWidth(20), progressbar.OptionSetPredictTime(true),
-			progressbar.OptionShowCount(), progressbar.OptionClearOnFinish(), progressbar.OptionSetRenderBlankState(true),
+			progressbar.OptionThrottle(barEvery), progressbar.OptionShowCount(), progressbar.OptionClearOnFinish(), progressbar.OptionSetRenderBlankState(true),
 		}
 		if p.unit == "" {
 			options = append(options, progressbar.OptionShowBytes(true), progressbar.OptionUseIECUnits(true))
@@ -92,8 +95,12 @@ func (p *progress) print(line string) {
 	fmt.Fprintln(p.out, line)
 }
 
-// end takes the bar away, so that something else can be written.
+// end takes the bar away, so that something else can be written. Without a progress it does
+// nothing.
 func (p *progress) end() {
+	if p == nil {
+		return
+	}
 	if p.bar != nil {
 		_ = p.bar.Clear()
 		p.bar = nil

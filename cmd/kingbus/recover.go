@@ -42,7 +42,8 @@ terms the highest number. Without confirmation this command changes nothing.
 All that is in this node's log counts as committed from then on. The node gets a
 new cluster id, so that no node of the old cluster ever joins it by accident; the
 other survivors start again with empty data folders.`,
-		Args: cobra.NoArgs,
+		Example: "  kingbus recover --data-dir /var/lib/kingbus",
+		Args:    cobra.NoArgs,
 	}
 	load := settingFlags(cmd, p, "data-dir", "node-name", "peer-listen", "peer-advertise")
 	yes := cmd.Flags().Bool(recoverFlag, false, "do it without asking, as a script has to")

@@ -44,6 +44,9 @@ and each with its own name and address. A node that comes to it later is started
 with --join instead of --initial-cluster, and then added with ` + "`kingbus node add`" + `.
 
 ` + exitCodes,
+		Example: `  kingbus serve --data-dir /var/lib/kingbus --mysql-listen 0.0.0.0:3307 \
+    --source mysql://repl@db1:3306 --source-password-file /etc/kingbus/source.pw
+  kingbus serve --config /etc/kingbus/kingbus.yaml`,
 		Args: cobra.NoArgs,
 	}
 	load := settingFlags(cmd, p)

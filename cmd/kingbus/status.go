@@ -22,7 +22,13 @@ func statusCommand(p process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show what a running node does: source, binlog, disk, replicas",
-		Args:  cobra.NoArgs,
+		Long: `Show what a running node does: its part in the cluster, how it follows the source,
+up to where its binlog goes, the disk, and the replicas that pull from it with
+their lag. What is wrong is shown with what to do about it.`,
+		Example: `  kingbus status --data-dir /var/lib/kingbus
+  kingbus status --json
+  kingbus status --admin https://db1:8307 --admin-tls-ca ca.pem --admin-tls-cert me.pem --admin-tls-key me.key`,
+		Args: cobra.NoArgs,
 	}
 	return listing(p, cmd, statusPath, func(_ context.Context, _ *client, st admin.Status) error { return printStatus(p.stdout, st) })
 }

@@ -27,6 +27,9 @@ administrators log in. They are the same on all nodes, and kept as hashes.
 
 The statements CREATE USER, ALTER USER, DROP USER, GRANT and REVOKE do the same,
 for who has the privilege SUPER.`,
+		Example: `  kingbus user add repl                                   # asks for its password
+  kingbus user add dba --super --password-file /root/dba.pw
+  kingbus user list`,
 	}, userListCommand(p), userAddCommand(p), userAlterCommand(p), userDropCommand(p))
 }
 
@@ -34,7 +37,7 @@ for who has the privilege SUPER.`,
 const usersPath = "/api/v1/users"
 
 func userListCommand(p process) *cobra.Command {
-	cmd := &cobra.Command{Use: "list", Short: "List the accounts", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "list", Short: "List the accounts", Args: cobra.NoArgs, Example: "  kingbus user list\n  kingbus user list --json"}
 	return listing(p, cmd, usersPath, func(_ context.Context, _ *client, users []admin.User) error {
 		w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "USER\tHOST\tPRIVILEGES\tPLUGIN\tNOTES")
@@ -171,7 +174,12 @@ func userSubcommand(p process, cmd *cobra.Command, did string, run func(ctx cont
 }
 
 func userAddCommand(p process) *cobra.Command {
-	cmd := &cobra.Command{Use: "add NAME[@HOST]", Short: "Add an account; HOST is a pattern like 10.0.% or 10.0.0.0/16, any if not given"}
+	cmd := &cobra.Command{
+		Use: "add NAME[@HOST]", Short: "Add an account; HOST is a pattern like 10.0.% or 10.0.0.0/16, any if not given",
+		Example: `  kingbus user add repl
+  kingbus user add repl@10.0.% --require-tls --password-file /root/repl.pw
+  kingbus user add old --native --password-file -   # for MariaDB, and MySQL before 5.7.23`,
+	}
 	f := newAccountFlags(cmd)
 	return userSubcommand(p, cmd, "added", func(ctx context.Context, c *client, user, host string) error {
 		change, err := f.change(cmd, p, true)
@@ -184,7 +192,11 @@ func userAddCommand(p process) *cobra.Command {
 }
 
 func userAlterCommand(p process) *cobra.Command {
-	cmd := &cobra.Command{Use: "alter NAME[@HOST]", Short: "Change an account: what is given; --password-file \"\" asks for a new password"}
+	cmd := &cobra.Command{
+		Use: "alter NAME[@HOST]", Short: "Change an account: what is given; --password-file \"\" asks for a new password",
+		Example: `  kingbus user alter repl --password-file ""
+  kingbus user alter repl --locked`,
+	}
 	f := newAccountFlags(cmd)
 	return userSubcommand(p, cmd, "changed", func(ctx context.Context, c *client, user, host string) error {
 		change, err := f.change(cmd, p, false)
@@ -196,7 +208,7 @@ func userAlterCommand(p process) *cobra.Command {
 }
 
 func userDropCommand(p process) *cobra.Command {
-	return userSubcommand(p, &cobra.Command{Use: "drop NAME[@HOST]", Short: "Drop an account; who is logged in with it stays until it leaves"}, "dropped",
+	return userSubcommand(p, &cobra.Command{Use: "drop NAME[@HOST]", Short: "Drop an account; who is logged in with it stays until it leaves", Example: "  kingbus user drop repl@10.0.%"}, "dropped",
 		func(ctx context.Context, c *client, user, host string) error {
 			return c.change(ctx, http.MethodDelete, userPath(user, host), nil)
 		})

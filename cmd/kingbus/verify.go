@@ -25,7 +25,8 @@ this takes as long as reading it does; nothing else stops meanwhile.
 
 The exit code is 4 if something differs or is damaged, and 1 if a node could not
 be compared.`,
-		Args: cobra.NoArgs,
+		Example: "  kingbus verify\n  kingbus verify --json",
+		Args:    cobra.NoArgs,
 	}
 	asJSON := cmd.Flags().Bool("json", false, "print the outcome as JSON")
 	ask := askFlags(cmd, p)

@@ -41,9 +41,10 @@ func versionText() string {
 
 func versionCommand(p process) *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version of the program and of the newest data format that it writes",
-		Args:  cobra.NoArgs,
+		Use:     "version",
+		Short:   "Print the version of the program and of the newest data format that it writes",
+		Example: "  kingbus version",
+		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintf(p.stdout, "kingbus %s\n%s %s/%s\ndata format %d\n", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH, cluster.Format)
 			return withCode(exitFailed, err)
