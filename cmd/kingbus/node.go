@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"runtime"
 	"sync/atomic"
@@ -283,7 +284,9 @@ func (n *node) startServer(context.Context) error {
 	if leaf := tlsConfig.Certificates[0].Leaf; leaf != nil && time.Until(leaf.NotAfter) < 30*24*time.Hour {
 		n.log.Warn("the certificate shown to replicas ends soon", "not_after", leaf.NotAfter)
 	}
+	hostname, _ := os.Hostname() // only for @@hostname
 	n.server, err = server.New(server.Config{
+		Hostname: hostname, Port: uint16(n.mysql.Addr().(*net.TCPAddr).Port),
 		Stream: server.Binlog(n.stream), Accounts: n.users, Users: n.users, Follow: n.follow,
 		TLS: tlsConfig, RSAKey: material.Password, AllowNative: true,
 		MaxConnections: n.cfg.MaxConnections, Log: n.log.With("part", "server"), Unfit: n.unfit,
