@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"runtime"
 	"sync/atomic"
@@ -282,7 +283,9 @@ func (n *node) startServer(context.Context) error {
 		}
 	}
 	n.warnOfEnd(tlsConfig, "replicas")
+	hostname, _ := os.Hostname() // only for @@hostname
 	n.server, err = server.New(server.Config{
+		Hostname: hostname, Port: uint16(n.mysql.Addr().(*net.TCPAddr).Port),
 		Stream: server.Binlog(n.stream), Accounts: n.users, Users: n.users, Follow: n.follow,
 		TLS: tlsConfig, RSAKey: material.Password, AllowNative: true,
 		MaxConnections: n.cfg.MaxConnections, Log: n.log.With("part", "server"), Unfit: n.unfit,

@@ -13,7 +13,7 @@ import (
 
 // showBinlogEvents answers SHOW BINLOG EVENTS, row by row: a file may have millions
 // (mysql_show_binlog_events in sql/rpl_source.cc).
-func (c *session) showBinlogEvents(st *sql.Show) error {
+func (c *session) showBinlogEvents(st *sql.Show, begin newResult) error {
 	list, err := c.newEventList(st)
 	if err != nil {
 		return c.answer(err)
@@ -23,11 +23,7 @@ func (c *session) showBinlogEvents(st *sql.Show) error {
 	}
 	rs := result(text("Log_name", 20), whole("Pos", 12), text("Event_type", 20), long("Server_id", 11), whole("End_log_pos", 12), text("Info", 20))
 	c.sql.Localize(rs)
-	var columns []wire.Column
-	for _, col := range rs.Columns {
-		columns = append(columns, wireColumn(col))
-	}
-	w, err := c.ws.TextResult(columns)
+	w, err := begin(wireColumns(rs.Columns))
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"container/list"
 	"context"
 	"net"
 	"net/netip"
@@ -8,14 +9,23 @@ import (
 	"time"
 )
 
-// door keeps one address from taking the room of all others before it has logged in, and
-// from guessing passwords quickly. An address of IPv6 counts with its whole /64.
+// door keeps one address from taking the room of all others before it has logged in, many
+// addresses from taking it together, and all from guessing passwords quickly. An address of
+// IPv6 counts with its whole /64.
 type door struct {
 	most int // connections of an address that have not logged in yet
 	now  func() time.Time
 
 	mu      sync.Mutex
 	visitor map[netip.Prefix]*visitor
+	queue   list.List // of *entrant, those that have not logged in yet, the oldest first
+}
+
+// entrant is a connection from accept on.
+type entrant struct {
+	nc      net.Conn
+	at      *list.Element // of the queue
+	evicted bool          // it has made room; settled once it has left
 }
 
 type visitor struct {
@@ -63,7 +73,7 @@ func doorKey(a net.Addr) netip.Prefix {
 
 // enter tells whether one more connection of an address may begin to log in; it leaves when
 // it has, or is gone.
-func (d *door) enter(key netip.Prefix) bool {
+func (d *door) enter(key netip.Prefix, e *entrant) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	v := d.visitor[key]
@@ -78,6 +88,24 @@ func (d *door) enter(key netip.Prefix) bool {
 		return false
 	}
 	v.waiting++
+	e.at = d.queue.PushBack(e)
+	return true
+}
+
+// evict closes the connection that has had the most time to log in and has not, for one that
+// comes from an address when there is no room; false if all have, or if the address has as many
+// as it may have anyway. A login takes milliseconds, so who is in
+// earnest has done it before the others of a crowd have come after him.
+func (d *door) evict(key netip.Prefix) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	front := d.queue.Front()
+	if v := d.visitor[key]; front == nil || v != nil && v.waiting >= d.most {
+		return false
+	}
+	e := d.queue.Remove(front).(*entrant)
+	e.evicted = true
+	_ = e.nc.Close() // what its goroutine does with it fails then, and it leaves
 	return true
 }
 
@@ -96,9 +124,12 @@ func (d *door) admit(key netip.Prefix) bool {
 }
 
 // leave is the end of a login, whether it was admitted or not.
-func (d *door) leave(key netip.Prefix, admitted bool) {
+func (d *door) leave(key netip.Prefix, e *entrant, admitted bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if !e.evicted {
+		d.queue.Remove(e.at)
+	}
 	v := d.visitor[key]
 	if admitted {
 		v.checking--

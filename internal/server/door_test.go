@@ -3,12 +3,14 @@ package server
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
 	"testing"
 	"time"
 
+	"kingbus/internal/stream"
 	"kingbus/internal/wire"
 )
 
@@ -22,16 +24,29 @@ func TestDoor(t *testing.T) {
 	if x, y := doorKey(&net.TCPAddr{IP: net.ParseIP("2001:db8::1:2:3:4")}), doorKey(&net.TCPAddr{IP: net.ParseIP("2001:db8::5")}); x != y || x.Bits() != 64 {
 		t.Errorf("one network counts as %v and %v", x, y)
 	}
+	entered := map[netip.Prefix][]*entrant{}
+	enter := func(key netip.Prefix) bool {
+		e := &entrant{}
+		if !d.enter(key, e) {
+			return false
+		}
+		entered[key] = append(entered[key], e)
+		return true
+	}
+	leave := func(key netip.Prefix, admitted bool) {
+		d.leave(key, entered[key][0], admitted)
+		entered[key] = entered[key][1:]
+	}
 	for i := range 10 {
-		if !d.enter(a) {
+		if !enter(a) {
 			t.Fatalf("connection %d was refused", i)
 		}
 	}
-	if d.enter(a) || !d.enter(b) {
+	if enter(a) || !enter(b) {
 		t.Error("the 11th of one address may not come in, and another address may")
 	}
-	d.leave(a, false)
-	if !d.enter(a) {
+	leave(a, false)
+	if !enter(a) {
 		t.Error("one has left, and none may come in")
 	}
 	var delays []time.Duration
@@ -58,8 +73,8 @@ func TestDoor(t *testing.T) {
 	if d.admit(a) {
 		t.Error("one more is")
 	}
-	d.leave(a, true)
-	if !d.enter(a) || !d.admit(a) || !d.admit(b) {
+	leave(a, true)
+	if !enter(a) || !d.admit(a) || !d.admit(b) {
 		t.Error("one is through, or comes from elsewhere, and is not")
 	}
 	d.visitor[a].checking, d.visitor[b].checking = 0, 0
@@ -69,22 +84,99 @@ func TestDoor(t *testing.T) {
 	}
 	// Whoever has failed is remembered when it is gone, and who has not is not; both within bounds.
 	for range 10 {
-		d.leave(a, false)
+		leave(a, false)
 	}
-	d.leave(b, false)
+	leave(b, false)
 	if len(d.visitor) != 1 { // b's failure is old
 		t.Errorf("%d are remembered", len(d.visitor))
 	}
 	for i := range 3 * maxVisitors {
 		key := netip.PrefixFrom(netip.AddrFrom4([4]byte{1, byte(i >> 16), byte(i >> 8), byte(i)}), 32)
-		if !d.enter(key) {
+		if !enter(key) {
 			t.Fatal("it is full")
 		}
 		d.failed(key)
-		d.leave(key, false)
+		leave(key, false)
 	}
 	if len(d.visitor) > maxVisitors {
 		t.Errorf("%d are remembered", len(d.visitor))
+	}
+}
+
+// TestEvict: when silent connections of many addresses have taken all the room, the oldest of
+// them makes room for who comes; whoever has logged in stays.
+func TestEvict(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.MaxConnections = 40 })
+	c := r.dial()
+	var silent []net.Conn
+	for i := range 4 * 10 { // a quarter is what an address may have
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+i%4))}}
+		nc, err := d.Dial("tcp", r.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := nc.Read(make([]byte, 1)); err != nil { // the greeting
+			t.Fatal(err)
+		}
+		silent = append(silent, nc)
+	}
+	// The last of them has evicted the first, as there is one who has logged in.
+	if _, err := io.Copy(io.Discard, silent[0]); err != nil {
+		t.Errorf("the oldest: %v", err)
+	}
+	other := r.dial()
+	if _, err := io.Copy(io.Discard, silent[1]); err != nil {
+		t.Errorf("the next: %v", err)
+	}
+	for _, c := range []*wire.Client{c, other} {
+		if err := c.Ping(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	n := r.server.Counters()
+	if n.Open > 40 || n.Refused < 2 || n.FailedLogins != 0 {
+		t.Errorf("%+v", n)
+	}
+	// An address that has as many as it may have evicts nobody.
+	first := func() byte { // of what the server says to one more
+		nc, err := net.Dial("tcp", r.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		silent = append(silent, nc)
+		b := make([]byte, 5)
+		if _, err := io.ReadFull(nc, b); err != nil {
+			t.Fatal(err)
+		}
+		return b[4]
+	}
+	for range 10 {
+		if b := first(); b != 10 { // the protocol's version
+			t.Fatalf("it begins with %d", b)
+		}
+	}
+	before := r.server.Counters().Refused
+	if b := first(); b != 0xff {
+		t.Errorf("one more of the address hears %d", b)
+	}
+	if n := r.server.Counters().Refused - before; n != 1 {
+		t.Errorf("%d were refused", n)
+	}
+	// With all logged in there is no room.
+	for _, nc := range silent {
+		_ = nc.Close()
+	}
+	r.await("an empty house", func(stream.Status) bool { return r.server.Counters().Open == 2 })
+	for range 38 {
+		r.dial()
+	}
+	r.await("that they have left the door", func(stream.Status) bool {
+		r.server.door.mu.Lock()
+		defer r.server.door.mu.Unlock()
+		return r.server.door.queue.Len() == 0
+	})
+	if _, err := wire.Dial(t.Context(), wire.ClientConfig{Address: r.addr, User: testUser, Password: []byte(testPassword), TLSMode: wire.TLSRequired}); !wire.IsCode(err, wire.ErConCount) {
+		t.Errorf("one more than may be: %v", err)
 	}
 }
 

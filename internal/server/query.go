@@ -12,32 +12,43 @@ import (
 
 // query answers COM_QUERY. Whatever the statement, the session lives on.
 func (c *session) query(ctx context.Context, text string) error {
+	st, err := sql.Parse(text)
+	return c.runStatement(ctx, "Query", text, st, err, c.ws.TextResult)
+}
+
+// statementInfo is a statement as SHOW PROCESSLIST has it: without passwords.
+func statementInfo(text string, st sql.Statement, err error) string {
+	switch st := st.(type) {
+	case *sql.Users:
+		return string(st.Verb)
+	case *sql.ChangeSource:
+		return "CHANGE REPLICATION SOURCE TO"
+	case *sql.ReplicaThreads:
+		return map[bool]string{false: "START REPLICA", true: "STOP REPLICA"}[st.Stop]
+	case *sql.Unsupported:
+		return st.Verb
+	}
+	if err != nil {
+		return "" // it may have been meant to be one of these
+	}
+	return clip(text, 1024)
+}
+
+// newResult begins a result set in one of the two protocols.
+type newResult func([]wire.Column) (*wire.ResultWriter, error)
+
+// runStatement answers a statement, or the error of reading it, of COM_QUERY and COM_STMT_EXECUTE.
+func (c *session) runStatement(ctx context.Context, command, text string, st sql.Statement, err error, begin newResult) error {
 	c.server.count.queries.Add(1)
 	c.ctx = ctx
-	st, err := sql.Parse(text)
-	switch st := st.(type) { // no passwords
-	case *sql.Users:
-		c.setState("Query", string(st.Verb))
-	case *sql.ChangeSource:
-		c.setState("Query", "CHANGE REPLICATION SOURCE TO")
-	case *sql.ReplicaThreads:
-		c.setState("Query", map[bool]string{false: "START REPLICA", true: "STOP REPLICA"}[st.Stop])
-	case *sql.Unsupported:
-		c.setState("Query", st.Verb)
-	default:
-		if err != nil {
-			c.setState("Query", "") // it may have been meant to be one of these
-		} else {
-			c.setState("Query", clip(text, 1024))
-		}
-	}
+	c.setState(command, statementInfo(text, st, err))
 	if show, ok := st.(*sql.Show); ok && show.What == sql.ShowBinlogEvents {
 		if err := c.may(needs[show.What]); err != nil {
 			c.sql.Record(err)
 			return c.answer(err)
 		}
 		c.sql.Record(nil)
-		return c.showBinlogEvents(show)
+		return c.showBinlogEvents(show, begin)
 	}
 	var rs *sql.ResultSet
 	if err == nil {
@@ -49,7 +60,7 @@ func (c *session) query(ctx context.Context, text string) error {
 	if err != nil || rs == nil {
 		return c.answer(c.notYet(err))
 	}
-	return c.rows(rs)
+	return c.rows(rs, begin)
 }
 
 // notYet: before a source was seen nobody knows its gtid_mode, and both answers
@@ -125,6 +136,11 @@ func (c *session) execute(ctx context.Context, st sql.Statement) (*sql.ResultSet
 	case *sql.Plugin:
 		return nil, c.installPlugin(ctx, st)
 	case *sql.Flush:
+		if strings.Contains(st.What, "TABLES") {
+			// mysqldump asks for it. Without data, but with the GTIDs of all that there was, a dump
+			// would make a replica that lacks everything and does not know it.
+			return nil, wire.Errorf(wire.ErNotSupportedYet, "kingbus has no tables to flush or lock, and what is dumped here has no data: dump from the source, and let the replica follow kingbus")
+		}
 		return nil, wire.Errorf(wire.ErSpecificAccessDenied, "Access denied; you need (at least one of) the RELOAD privilege(s) for this operation")
 	case *sql.Unsupported:
 		return nil, notSupported(st.Verb)
@@ -137,20 +153,20 @@ func notSupported(what string) error {
 }
 
 // rows writes a result set.
-func (c *session) rows(rs *sql.ResultSet) error {
-	columns := make([]wire.Column, len(rs.Columns))
-	for i, col := range rs.Columns {
-		columns[i] = wireColumn(col)
-	}
-	w, err := c.ws.TextResult(columns)
+func (c *session) rows(rs *sql.ResultSet, begin newResult) error {
+	w, err := begin(wireColumns(rs.Columns))
 	if err != nil {
 		return err
 	}
-	values := make([]any, len(columns))
+	values := make([]any, len(rs.Columns))
 	for _, row := range rs.Rows {
 		for i, v := range row {
-			values[i] = nil
-			if !v.IsNull() {
+			switch {
+			case v.IsNull():
+				values[i] = nil
+			case w.Binary():
+				values[i] = binaryValue(rs.Columns[i], v)
+			default:
 				values[i] = v.Text()
 			}
 		}
@@ -159,6 +175,14 @@ func (c *session) rows(rs *sql.ResultSet) error {
 		}
 	}
 	return w.End(wire.StatusAutocommit, 0)
+}
+
+func wireColumns(columns []sql.Column) []wire.Column {
+	out := make([]wire.Column, len(columns))
+	for i, col := range columns {
+		out[i] = wireColumn(col)
+	}
+	return out
 }
 
 func wireColumn(c sql.Column) wire.Column {

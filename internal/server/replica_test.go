@@ -371,20 +371,32 @@ func TestMysqlbinlog(t *testing.T) {
 			t.Errorf("mysqlbinlog prints another text:\n%s\nwant\n%s", got, want)
 		}
 	})
-	t.Run("gtids", func(t *testing.T) {
-		args := []string{"--read-from-remote-source=BINLOG-DUMP-GTIDS", "--exclude-gtids=" + rec.uuid + ":1-7:9", rec.names[1]}
-		want, err := mysqlbinlogOf(t, rec, args...)
-		if err != nil {
-			t.Fatalf("%v: %s", err, want)
-		}
-		got, err := mysqlbinlog(r, rec.inst, "", args...)
-		if err != nil {
-			t.Fatalf("%v: %s", err, got)
-		}
-		if neutral(got, r) != neutral(want, r) {
-			t.Errorf("mysqlbinlog prints another text:\n%s\nwant\n%s", got, want)
-		}
-	})
+	const other = "aaaaaaaa-2222-3333-4444-555555555555"
+	for name, args := range map[string][]string{
+		"gtids":             {"--read-from-remote-source=BINLOG-DUMP-GTIDS", "--exclude-gtids=" + rec.uuid + ":1-7:9", rec.names[1]},
+		"of all files":      {"--read-from-remote-source=BINLOG-DUMP-GTIDS", "--exclude-gtids=" + rec.uuid + ":1-3," + other + ":1-9", "--to-last-log", rec.names[0]},
+		"some gtids":        {"--read-from-remote-source=BINLOG-DUMP-GTIDS", "--include-gtids=" + rec.uuid + ":2-4:8-9," + other + ":1", "--to-last-log", rec.names[0]},
+		"some, and not":     {"--read-from-remote-server", "--include-gtids=" + rec.uuid + ":1-9", "--exclude-gtids=" + rec.uuid + ":3-8", "--to-last-log", rec.names[0]},
+		"no gtids":          {"--read-from-remote-source=BINLOG-DUMP-NON-GTIDS", "--skip-gtids", rec.names[1]},
+		"all are excluded":  {"--read-from-remote-source=BINLOG-DUMP-GTIDS", "--exclude-gtids=" + rec.uuid + ":1-1000", "--to-last-log", rec.names[0]},
+		"from a position":   {"--read-from-remote-server", "--start-position=127", rec.names[1]},
+		"of one server":     {"--read-from-remote-server", "--server-id=4711", rec.names[1]},
+		"rows, as comments": {"--read-from-remote-server", "--verbose", "--base64-output=DECODE-ROWS", "--to-last-log", rec.names[0]},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want, err := mysqlbinlogOf(t, rec, args...)
+			if err != nil {
+				t.Fatalf("%v: %s", err, want)
+			}
+			got, err := mysqlbinlog(r, rec.inst, "", args...)
+			if err != nil {
+				t.Fatalf("%v: %s", err, got)
+			}
+			if neutral(got, r) != neutral(want, r) {
+				t.Errorf("mysqlbinlog prints another text:\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
 	t.Run("missing file", func(t *testing.T) {
 		out, err := mysqlbinlog(r, rec.inst, "", "--read-from-remote-server", "nosuch.000001")
 		if err == nil || !strings.Contains(out, textNoFile) {

@@ -296,6 +296,8 @@ func (s *Server) acceptLoop(ctx context.Context, l net.Listener, mine *sync.Wait
 func (s *Server) admit(ctx context.Context, nc net.Conn, mine *sync.WaitGroup) {
 	s.mu.Lock()
 	full := s.mu.conns >= s.cfg.MaxConnections
+	evicted := full && !s.mu.closed && s.door.evict(doorKey(nc.RemoteAddr())) // this one takes the place
+	full = full && !evicted
 	switch {
 	case s.mu.closed, full && s.mu.rejecting >= maxRejecting:
 		s.mu.Unlock()
@@ -304,33 +306,36 @@ func (s *Server) admit(ctx context.Context, nc net.Conn, mine *sync.WaitGroup) {
 		return
 	case full:
 		s.mu.rejecting++
-	default:
+	case !evicted:
 		s.mu.conns++
 	}
 	s.wg.Add(1) // under the lock, so that it cannot come after Close's Wait
 	s.mu.Unlock()
 	mine.Go(func() {
 		defer s.wg.Done()
+		e := &entrant{nc: nc}
 		if full {
 			s.count.refused.Add(1)
 			wire.Reject(nc, wire.Errorf(wire.ErConCount, "Too many connections"))
 		} else {
-			s.handle(ctx, nc)
+			s.handle(ctx, e)
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if full {
+		switch {
+		case full:
 			s.mu.rejecting--
-		} else {
+		case !e.evicted:
 			s.mu.conns--
 		}
 	})
 }
 
 // handle takes one connection from login to its end.
-func (s *Server) handle(ctx context.Context, nc net.Conn) {
+func (s *Server) handle(ctx context.Context, e *entrant) {
+	nc := e.nc
 	key := doorKey(nc.RemoteAddr())
-	if !s.door.enter(key) {
+	if !s.door.enter(key, e) {
 		s.count.refused.Add(1)
 		wire.Reject(nc, wire.Errorf(wire.ErConCount, "Too many connections from this address that have not logged in"))
 		return
@@ -338,7 +343,12 @@ func (s *Server) handle(ctx context.Context, nc net.Conn) {
 	pc := newPatientConn(nc, s.cfg.WriteTimeout)
 	defer pc.Close()
 	ws, err := s.acceptor.Accept(ctx, pc)
-	s.door.leave(key, pc.checking)
+	s.door.leave(key, e, pc.checking)
+	if e.evicted && err != nil {
+		s.count.refused.Add(1)
+		s.log.Debug("it has not logged in, and made room for another connection", "from", nc.RemoteAddr().String())
+		return
+	}
 	if err != nil {
 		if ctx.Err() == nil {
 			s.count.failedLogins.Add(1)

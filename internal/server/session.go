@@ -21,14 +21,15 @@ import (
 
 // session is one client that has logged in. Its goroutine owns everything but mu.
 type session struct {
-	server *Server
-	ws     *wire.Session
-	pc     *patientConn
-	log    *slog.Logger
-	sql    *sql.Session
-	db     string
-	since  time.Time
-	ctx    context.Context // of the statement that runs
+	server     *Server
+	ws         *wire.Session
+	pc         *patientConn
+	log        *slog.Logger
+	sql        *sql.Session
+	statements statements
+	db         string
+	since      time.Time
+	ctx        context.Context // of the statement that runs
 
 	mu struct {
 		sync.Mutex
@@ -184,15 +185,22 @@ func (c *session) command(ctx context.Context, cmd byte, payload []byte) (again 
 		return true, c.answer(c.killOther(uint64(binary.LittleEndian.Uint32(payload)), false))
 	case wire.ComResetConnection:
 		c.sql.Reset()
+		c.statements.forget()
 		return true, c.ws.WriteOK(wire.OK{Status: wire.StatusAutocommit})
 	case wire.ComStmtPrepare:
-		const unsupportedPS = 1295
-		return true, c.ws.WriteError(wire.Errorf(unsupportedPS, "This command is not supported in the prepared statement protocol yet"))
-	case wire.ComStmtClose, wire.ComStmtSendLongData: // never answered
+		return true, c.prepare(payload)
+	case wire.ComStmtExecute:
+		return true, c.executePrepared(ctx, payload)
+	case wire.ComStmtSendLongData:
+		c.statements.longData(payload)
 		return true, nil
-	case wire.ComStmtExecute, wire.ComStmtReset, wire.ComStmtFetch:
-		id, _ := wire.ExecuteStatement(payload)
-		return true, c.ws.WriteError(wire.Errorf(wire.ErUnknownStmtHandler, "Unknown prepared statement handler (%d) given to mysqld_stmt_execute", id))
+	case wire.ComStmtClose:
+		c.statements.close(payload)
+		return true, nil
+	case wire.ComStmtReset:
+		return true, c.resetStatement(payload)
+	case wire.ComStmtFetch:
+		return true, c.fetch(payload)
 	case wire.ComRegisterReplica:
 		if err := c.may(account.ReplicationSlave); err != nil {
 			return true, c.answer(err)

@@ -47,7 +47,7 @@ func (c *session) table(st *sql.Show) (*sql.ResultSet, error) {
 	}
 	switch st.What {
 	case sql.ShowDatabases:
-		rs := result(text("Database", 64))
+		rs := result(text("Database"+pattern(st), 64))
 		for _, name := range databases {
 			rs.Rows = append(rs.Rows, []sql.Value{sql.String(name)})
 		}
@@ -56,7 +56,7 @@ func (c *session) table(st *sql.Show) (*sql.ResultSet, error) {
 		if c.db == "" {
 			return nil, wire.Errorf(wire.ErNoDB, "No database selected")
 		}
-		return result(text("Tables_in_"+c.db, 64)), nil
+		return result(text("Tables_in_"+c.db+pattern(st), 64)), nil
 	case sql.ShowBinaryLogs:
 		return c.showBinaryLogs(), nil
 	case sql.ShowLogStatus:
@@ -80,6 +80,16 @@ func (c *session) table(st *sql.Show) (*sql.ResultSet, error) {
 		return result(text("Charset", 64), text("Description", 2048), text("Default collation", 64), sql.UnsignedColumn("Maxlen")), nil
 	}
 	return nil, notSupported("SHOW " + string(st.What))
+}
+
+// pattern is what LIKE adds to the name of the column of names.
+func pattern(st *sql.Show) string {
+	if op, ok := st.Filter.(*sql.Op); ok && op.Name == "LIKE" {
+		if column, ok := op.Args[0].(*sql.ColumnRef); ok && column.Name == "" { // not WHERE name LIKE …
+			return " (" + op.Args[1].(*sql.Literal).Value.Text() + ")"
+		}
+	}
+	return ""
 }
 
 // text, long and whole are columns of 9.7's: text of so many characters, and numbers of 32

@@ -70,6 +70,7 @@ func DefaultSessionVariables() []Variable {
 		charset("character_set_database", "utf8mb4"), charset("character_set_filesystem", "binary"),
 		charset("character_set_results", "utf8mb4"), charset("character_set_server", "utf8mb4"),
 		{Name: "character_set_system", Type: VarString, Default: String("utf8mb3"), ReadOnly: true},
+		{Name: "performance_schema", Type: VarBool, Default: Bool(true), ReadOnly: true}, // Connector/J asks, and cannot do without an answer
 		collation("collation_connection"), collation("collation_database"), collation("collation_server"),
 		count("warning_count"), count("error_count"),
 		{Name: "sql_mode", Type: VarSet, Scope: GlobalAndSession, Default: String("ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES," +

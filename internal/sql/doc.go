@@ -8,6 +8,8 @@
 //
 //	text ── Parse ──▶ Statement ── Session.Select, Set, Do, ShowVariables, … ──▶ *ResultSet, or an error
 //
+// Prepared statements are read by [Prepare], and again with their values by [Bind].
+//
 // Every error is an [*Error] with MySQL's code, SQL state and text. Column names, types and nullability are those that
 // MySQL 9.7 gives; testdata/mysql97.golden holds what a real server answered.
 //

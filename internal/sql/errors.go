@@ -40,6 +40,8 @@ func errNotSupported(what string) *Error {
 	return Errorf(CodeNotSupported, "42000", "kingbus is not a database server and does not support %s", what)
 }
 
+func errNoTables() *Error { return Errorf(1096, "HY000", "No tables used") }
+
 func errWrongValue(name, value string) *Error {
 	return Errorf(1231, "42000", "Variable '%s' can't be set to the value of '%s'", name, value)
 }

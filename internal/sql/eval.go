@@ -19,6 +19,8 @@ type evaluation struct {
 	table       *source   // of a SELECT; nil: it has none, or it is a SHOW
 	group       [][]Value // what aggregates are of
 	inAggregate bool
+
+	describing bool // only columns are wanted: nothing is set, nothing waited for
 }
 
 func (s *Session) evaluation() *evaluation {
@@ -45,6 +47,9 @@ func (ev *evaluation) spend(bytes int) error {
 
 func (ev *evaluation) eval(e Expr) (Value, error) {
 	v, err := ev.node(e)
+	if ev.describing && aboutValue(err) {
+		v, err = Null, nil
+	}
 	if err == nil {
 		err = ev.spend(len(v.s))
 	}
@@ -54,6 +59,8 @@ func (ev *evaluation) eval(e Expr) (Value, error) {
 func (ev *evaluation) node(e Expr) (Value, error) {
 	switch e := e.(type) {
 	case *Literal:
+		return e.Value, nil
+	case *Param:
 		return e.Value, nil
 	case *UserVar:
 		return ev.s.UserVariable(e.Name), nil
@@ -67,7 +74,10 @@ func (ev *evaluation) node(e Expr) (Value, error) {
 		return ev.call(e)
 	case *Assign:
 		v, err := ev.eval(e.X)
-		if err == nil {
+		if v.kind == KindDatetime {
+			v.kind = KindString
+		}
+		if err == nil && !ev.describing {
 			err = ev.s.setUser(map[string]Value{strings.ToLower(e.Name): v})
 		}
 		return v, err

@@ -230,6 +230,9 @@ func waitExecuted(ev *evaluation, args []Expr) (Value, error) {
 			timeout = max(timeout, 1)
 		}
 	}
+	if ev.describing {
+		return Bool(true), nil
+	}
 	done, err := ev.s.env.WaitExecuted(set, timeout)
 	return Bool(!done), err
 }

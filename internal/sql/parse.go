@@ -6,14 +6,15 @@ import "strings"
 // cannot be read, 1065 for nothing at all, 1235 for what MySQL knows and we do not.
 //
 // text is not copied: it must not change while the statement is in use.
-func Parse(text string) (Statement, error) {
-	text = strings.TrimLeft(text, " \t\n\r\v\f")
-	text = strings.TrimRight(text, "; \t\n\r\v\f\x00")
-	if text == "" {
+func Parse(text string) (Statement, error) { return (&parser{text: text}).parse() }
+
+func (p *parser) parse() (Statement, error) {
+	p.text = strings.TrimLeft(p.text, " \t\n\r\v\f")
+	p.text = strings.TrimRight(p.text, "; \t\n\r\v\f\x00")
+	if p.text == "" {
 		return nil, Errorf(1065, "42000", "Query was empty")
 	}
-	p := &parser{text: text, tokens: tokenize(text)}
-	if len(p.tokens) > MaxTokens {
+	if p.tokens = tokenize(p.text); len(p.tokens) > MaxTokens {
 		return nil, errNotSupported("statements of so many words")
 	}
 	st := p.statement()
@@ -32,6 +33,10 @@ type parser struct {
 	at     int
 	depth  int
 	err    *Error
+
+	prepared bool    // ? stands for a value
+	values   []Value // for each ?; NULL beyond them
+	params   int     // number of ? so far
 }
 
 // look returns the token n behind the current one.
@@ -381,11 +386,11 @@ func (p *parser) limit() *Limit {
 	if !p.accept("LIMIT") {
 		return nil
 	}
-	l := &Limit{Count: p.uint()}
+	l := &Limit{Count: p.rows()}
 	if p.acceptOp(",") {
-		l.Offset, l.Count = l.Count, p.uint()
+		l.Offset, l.Count = l.Count, p.rows()
 	} else if p.accept("OFFSET") {
-		l.Offset = p.uint()
+		l.Offset = p.rows()
 	}
 	return l
 }

@@ -106,6 +106,9 @@ func (p *parser) simple() Expr {
 	if p.isWord(0, "INTERVAL") && p.look(1).kind != tokEOF && !p.isOp(1, ",", ")", ".", "=") {
 		return p.interval()
 	}
+	if e, ok := p.param(); ok {
+		return e
+	}
 	switch t := p.tok(); t.kind {
 	case tokString: // those that follow without an operator continue it
 		var b strings.Builder

@@ -48,6 +48,9 @@ func (p *parser) optionValue() Value {
 		return String(p.next().text)
 	case p.accept("NULL"):
 		return Null
+	case p.isOp(0, "?"): // no value of a prepared statement's, either
+		p.syntax()
+		return Null
 	case t.kind == tokWord:
 		return String(strings.ToUpper(p.next().text))
 	case p.isOp(0, "("):

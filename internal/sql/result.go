@@ -16,6 +16,8 @@ const (
 	TypeTimestamp ColumnType = 7
 	TypeNull      ColumnType = 6
 	TypeLongLong  ColumnType = 8
+	TypeDate      ColumnType = 10
+	TypeTime      ColumnType = 11
 	TypeDatetime  ColumnType = 12
 	TypeLongBlob  ColumnType = 251 // string in a user variable
 	TypeBlob      ColumnType = 252
@@ -28,6 +30,9 @@ const (
 	charsetBinary  = 63  // of numbers
 	charsetUTF8MB4 = 255 // utf8mb4_0900_ai_ci
 )
+
+// paramLength is what MySQL takes for the length of a ? that is text, in characters.
+const paramLength = 16383
 
 // Column describes a column of a result as the protocol's column definition does. The flags BINARY (Charset 63), NUM
 // and NOT_NULL follow from it.
@@ -92,13 +97,22 @@ func (ev *evaluation) column(name string, e Expr, v Value) Column {
 	c := NumberColumn(name)
 	switch v.kind {
 	case KindNull:
-		switch e.(type) {
+		switch e := e.(type) {
 		case *Literal:
 			c.Type = TypeNull
 		case *UserVar:
 			c.Type, c.Length, c.Decimals = TypeVarString, 65532, 31
+		case *Param:
+			c = TextColumn(name, paramLength)
 		case *Call:
 			c = TextColumn(name, 0)
+		case *Op:
+			switch e.Name {
+			case "CAST CHAR":
+				c = TextColumn(name, 0)
+			case "CAST UNSIGNED":
+				c.Unsigned = true
+			}
 		}
 	case KindUint:
 		c.Unsigned = true
@@ -106,12 +120,21 @@ func (ev *evaluation) column(name string, e Expr, v Value) Column {
 		c.Type, c.Length, c.Decimals = TypeDouble, 23, 31
 	case KindString:
 		c = TextColumn(name, uint32(utf8.RuneCountInString(v.s)))
-		if _, ok := e.(*UserVar); ok {
+		switch e.(type) {
+		case *UserVar:
 			c.Type = TypeLongBlob
+		case *Param:
+			c = TextColumn(name, paramLength)
 		}
 	case KindDatetime:
 		_, fraction, _ := strings.Cut(v.s, ".")
 		c.Type, c.Length, c.Decimals = TypeDatetime, uint32(len(v.s)), uint8(len(fraction))
+		switch {
+		case !strings.Contains(v.s, ":"):
+			c.Type = TypeDate
+		case !strings.Contains(v.s, " "):
+			c.Type, c.Length = TypeTime, 17
+		}
 	}
 	c.Nullable = nullable(e)
 	return c

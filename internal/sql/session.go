@@ -138,17 +138,18 @@ func (s *Session) override(name string, value Value) {
 }
 
 // Select answers a SELECT.
-func (s *Session) Select(q *Select) (*ResultSet, error) {
+func (s *Session) Select(q *Select) (*ResultSet, error) { return s.selectWith(s.evaluation(), q) }
+
+func (s *Session) selectWith(ev *evaluation, q *Select) (*ResultSet, error) {
 	if q.From != nil {
-		return s.selectTable(q)
+		return s.selectTable(ev, q)
 	}
-	ev := s.evaluation()
 	ev.group = [][]Value{nil}
 	rs := &ResultSet{}
 	var row []Value
 	for _, item := range q.Items {
 		if item.Expr == nil {
-			return nil, Errorf(1096, "HY000", "No tables used")
+			return nil, errNoTables()
 		}
 		v, err := ev.eval(item.Expr)
 		if err != nil {

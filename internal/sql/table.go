@@ -21,7 +21,7 @@ func (t *source) is(qualifier string) bool {
 }
 
 // selectTable answers a SELECT with a table.
-func (s *Session) selectTable(q *Select) (*ResultSet, error) {
+func (s *Session) selectTable(ev *evaluation, q *Select) (*ResultSet, error) {
 	name := *q.From
 	if name.Schema == "" {
 		name.Schema = s.env.Database()
@@ -38,7 +38,6 @@ func (s *Session) selectTable(q *Select) (*ResultSet, error) {
 	case q.rest != nil:
 		return nil, q.rest
 	}
-	ev := s.evaluation()
 	ev.table, ev.columns = &source{name, q.Alias, table}, table.Columns
 	rows, err := ev.where(q.Where, table.Rows)
 	if err != nil {

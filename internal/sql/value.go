@@ -25,7 +25,7 @@ const (
 type Value struct {
 	kind Kind
 	n    uint64 // bits of an Int, Uint or Double
-	s    string // text of a String or Datetime ("2026-01-31 12:00:00.123")
+	s    string // text of a String or Datetime ("2026-01-31 12:00:00.123", of parameters also "2026-01-31" and "-12:00:00.123")
 }
 
 // Null is SQL's NULL.
@@ -36,6 +36,15 @@ func Int(i int64) Value      { return Value{kind: KindInt, n: uint64(i)} }
 func Uint(u uint64) Value    { return Value{kind: KindUint, n: u} }
 func Double(f float64) Value { return Value{kind: KindDouble, n: math.Float64bits(f)} }
 func String(s string) Value  { return Value{kind: KindString, s: s} }
+
+// Temporal makes the value of a date, a date and time, or a time.
+func Temporal(text string) Value { return Value{kind: KindDatetime, s: text} }
+
+// Number makes the value of digits, maybe with a sign, a point and an exponent. There are no exact decimals.
+func Number(text string) Value { return Double(String(text).Float64()) }
+
+// Kind says what v is.
+func (v Value) Kind() Kind { return v.kind }
 
 // Bool makes MySQL's 1 or 0.
 func Bool(b bool) Value {
@@ -86,6 +95,9 @@ func (v Value) Uint64() (uint64, bool) {
 	return 0, false
 }
 
+// Int64 returns an Int.
+func (v Value) Int64() int64 { return int64(v.n) }
+
 // Float64 returns v as MySQL reads it among floating-point numbers: the number that text begins with, 0 if none.
 func (v Value) Float64() float64 {
 	text := v.s
@@ -96,7 +108,10 @@ func (v Value) Float64() float64 {
 		return float64(v.n)
 	case KindDouble:
 		return math.Float64frombits(v.n)
-	case KindDatetime: // "2026-01-31 12:00:00" is 20260131120000
+	case KindDatetime: // "2026-01-31 12:00:00" is 20260131120000, "-12:00:00" is -120000
+		if t, ok := strings.CutPrefix(text, "-"); ok {
+			return -Temporal(t).Float64()
+		}
 		text = strings.NewReplacer("-", "", ":", "", " ", "").Replace(text)
 	}
 	f, _ := strconv.ParseFloat(numberPrefix(text), 64)
@@ -174,7 +189,7 @@ func compareFold(a, b string) int {
 func (v Value) integer(unsigned bool) Value {
 	n := v.n
 	switch v.kind {
-	case KindString, KindDatetime:
+	case KindString:
 		whole, _, _ := strings.Cut(strings.ToLower(numberPrefix(v.s)), "e")
 		whole, _, _ = strings.Cut(whole, ".")
 		if !unsigned || strings.HasPrefix(whole, "-") {
@@ -183,7 +198,7 @@ func (v Value) integer(unsigned bool) Value {
 		} else {
 			n, _ = strconv.ParseUint(strings.TrimPrefix(whole, "+"), 10, 64)
 		}
-	case KindDouble:
+	case KindDouble, KindDatetime:
 		switch f := math.RoundToEven(v.Float64()); {
 		case f >= 1<<64 && unsigned:
 			n = math.MaxUint64

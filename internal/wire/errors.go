@@ -49,6 +49,7 @@ const (
 	ErNotSupportedAuthMode     uint16 = 1251
 	ErOptionPreventsStatement  uint16 = 1290
 	ErQueryInterrupted         uint16 = 1317
+	ErMaxPreparedStmtCount     uint16 = 1461
 	ErPluginIsNotLoaded        uint16 = 1524
 	ErSPDoesNotExist           uint16 = 1305
 	ErMalformedGTIDSetEncoding uint16 = 1773
@@ -108,7 +109,7 @@ func sqlState(code uint16) string {
 	case ErNoDB:
 		return "3D000"
 	case ErDBAccessDenied, ErBadDB, ErParse, ErEmptyQuery, ErSpecificAccessDenied, ErWrongValueForVar, ErNotSupportedYet,
-		ErNonexistingGrant, ErCantCreateUserWithGrant, ErTableAccessDenied, ErSPDoesNotExist:
+		ErNonexistingGrant, ErCantCreateUserWithGrant, ErTableAccessDenied, ErSPDoesNotExist, ErMaxPreparedStmtCount:
 		return "42000"
 	case ErBadField:
 		return "42S22"

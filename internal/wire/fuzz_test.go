@@ -191,14 +191,44 @@ func FuzzColumn(f *testing.F) {
 }
 
 func FuzzExecute(f *testing.F) {
-	f.Add(goldenExecute(1), 4)
-	f.Fuzz(func(t *testing.T, p []byte, params int) {
+	f.Add(goldenExecute(1), 4, []byte{}, false)
+	f.Add(append(make([]byte, 10), 1, TypeDatetime, 0, TypeTime, 0, 7, 0xea, 7, 1, 31, 12, 0, 0, 12, 1, 1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 0), 2, []byte{}, false)
+	f.Add(append(make([]byte, 10), 0, 7), 2, []byte{TypeTiny, 0x80, TypeString, 0}, true)
+	f.Fuzz(func(t *testing.T, p []byte, params int, types []byte, longed bool) {
 		if params < 0 || params > 1<<16 {
 			return
 		}
-		e, err := ParseExecute(p, params, nil)
-		if err == nil && len(e.Args) != params {
-			t.Errorf("%d values for %d parameters", len(e.Args), params)
+		var previous []uint16
+		for c := NewCursor(types); c.Len() > 1; {
+			previous = append(previous, c.U16())
+		}
+		var long map[uint16][]byte
+		if longed {
+			long = map[uint16][]byte{1: []byte("long")}
+		}
+		e, err := ParseExecute(p, params, previous, long)
+		if err != nil {
+			if !errors.Is(err, ErrMalformed) {
+				t.Error(err)
+			}
+			return
+		}
+		if len(e.Args) != params || params > 0 && len(e.Types) != params {
+			t.Errorf("%d values of %d types for %d parameters", len(e.Args), len(e.Types), params)
+		}
+		for i, v := range e.Args {
+			moment, ok := v.(Temporal)
+			if !ok {
+				continue
+			}
+			b, ok := appendTemporal(nil, byte(e.Types[i]), moment)
+			if !ok {
+				t.Fatalf("%s cannot be encoded", moment)
+			}
+			c := NewCursor(b)
+			if again := readTemporal(&c, byte(e.Types[i])); again != moment && again != "-"+moment && moment != "-"+again {
+				t.Errorf("%s is read again as %s", moment, again)
+			}
 		}
 	})
 }

@@ -192,7 +192,7 @@ func onlyStatusDiffers(a, b []byte) bool {
 
 func TestParseExecute(t *testing.T) {
 	p := goldenExecute(9)
-	e, err := ParseExecute(p, 4, nil)
+	e, err := ParseExecute(p, 4, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,14 +203,14 @@ func TestParseExecute(t *testing.T) {
 	// A second execution, without the types.
 	again := append(append([]byte{}, p[:10]...), 0)
 	again = append(again, p[19:]...)
-	if e, err = ParseExecute(again, 4, e.Types); err != nil || !reflect.DeepEqual(e.Args, want) {
+	if e, err = ParseExecute(again, 4, e.Types, nil); err != nil || !reflect.DeepEqual(e.Args, want) {
 		t.Errorf("again: %+v, %v", e, err)
 	}
-	if _, err := ParseExecute(again, 4, nil); err == nil {
+	if _, err := ParseExecute(again, 4, nil, nil); err == nil {
 		t.Error("taken without types")
 	}
 	for cut := range p {
-		if _, err := ParseExecute(p[:cut], 4, nil); err == nil {
+		if _, err := ParseExecute(p[:cut], 4, nil, nil); err == nil {
 			t.Errorf("taken although cut to %d bytes", cut)
 		}
 	}
@@ -221,9 +221,69 @@ func TestParseExecute(t *testing.T) {
 		all = append(all, byte(typ), byte(typ>>8))
 	}
 	all = append(all, 0xff, 0xff, 0xfe, 0xff, 0xfd, 0xff, 0xff, 0xff, 0, 0, 0xc0, 0x3f, 0, 0, 0, 0, 0, 0, 0xf8, 0xbf)
-	e, err = ParseExecute(all, len(types), nil)
+	e, err = ParseExecute(all, len(types), nil, nil)
 	if want := []any{int64(-1), uint64(255), int64(-2), int64(-3), 1.5, -1.5}; err != nil || !reflect.DeepEqual(e.Args, want) {
 		t.Errorf("numbers: got %+v, %v, want %v", e, err, want)
+	}
+	// What has come before is not in the packet.
+	long := map[uint16][]byte{1: []byte("long"), 2: []byte("data")}
+	p = append(p[:19:19], p[19:27]...)
+	p = append(p, p[19:27]...)
+	if e, err = ParseExecute(p, 4, nil, long); err != nil || !reflect.DeepEqual(e.Args, []any{int64(-7), []byte("long"), []byte("data"), uint64(1<<64 - 7)}) {
+		t.Errorf("long data: %+v, %v", e, err)
+	}
+	if id, param, piece, err := ParseLongData([]byte{9, 0, 0, 0, 1, 0, 'l'}); id != 9 || param != 1 || string(piece) != "l" || err != nil {
+		t.Errorf("long data %d, %d, %q, %v", id, param, piece, err)
+	}
+	if _, _, _, err := ParseLongData([]byte{9, 0, 0, 0, 1}); err == nil {
+		t.Error("long data for no parameter is taken")
+	}
+}
+
+// TestTemporal: as text and as bytes, as a 9.7 reads and writes them.
+func TestTemporal(t *testing.T) {
+	for _, tt := range []struct {
+		typ   byte
+		bytes []byte // behind the length
+		text  Temporal
+		same  bool // it is written as it was read
+	}{
+		{TypeDate, []byte{0xea, 7, 1, 31}, "2026-01-31", true},
+		{TypeDate, nil, "0000-00-00", true},
+		{TypeDate, []byte{0xea, 7, 13, 1}, "0000-00-00", false},
+		{TypeDatetime, []byte{0xea, 7, 1, 31, 1, 2, 3}, "2026-01-31 01:02:03.000000", true},
+		{TypeTimestamp, []byte{0xea, 7, 1, 31, 1, 2, 3, 0x40, 0xe2, 1, 0}, "2026-01-31 01:02:03.123456", true},
+		{TypeDatetime, []byte{0xea, 7, 1, 31}, "2026-01-31 00:00:00.000000", true},
+		{TypeDatetime, nil, "0000-00-00 00:00:00.000000", true},
+		{TypeDatetime, []byte{0xea, 7, 1, 31, 24, 0, 0}, "0000-00-00 00:00:00.000000", false},
+		{TypeTime, []byte{1, 1, 0, 0, 0, 1, 2, 3}, "-25:02:03.000000", true},
+		{TypeTime, []byte{0, 0, 0, 0, 0, 1, 2, 3, 1, 0, 0, 0}, "01:02:03.000001", true},
+		{TypeTime, nil, "00:00:00.000000", true},
+		{TypeTime, []byte{0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3}, "838:59:59.000000", false},
+		{TypeTime, []byte{0, 0, 0, 0, 0, 1, 60, 3}, "00:00:00.000000", false},
+	} {
+		b := append([]byte{byte(len(tt.bytes))}, tt.bytes...)
+		c := NewCursor(b)
+		if got := readTemporal(&c, tt.typ); got != tt.text || c.Err() != nil || c.Len() > 0 {
+			t.Errorf("type %d, %x: %q, %v, want %q", tt.typ, b, got, c.Err(), tt.text)
+		}
+		if got, ok := appendTemporal(nil, tt.typ, tt.text); !ok || tt.same && !bytes.Equal(got, b) {
+			t.Errorf("type %d, %q: %x, want %x", tt.typ, tt.text, got, b)
+		}
+	}
+	for _, b := range [][]byte{{1, 0}, {3, 0, 0, 0}, {5, 0, 0, 0, 0, 0}, {8, 0, 0, 0, 0, 0, 0, 0, 0}, {11, 0}, {}} {
+		c := NewCursor(b)
+		if readTemporal(&c, TypeDatetime); c.Err() == nil {
+			t.Errorf("%x is taken", b)
+		}
+	}
+	for _, text := range []Temporal{"", "2026-01", "2026-01-01 1", "2026-01-01 1:1:1.1x", "x-1-1", "1-1-1 1:1:1:1", "99999-1-1"} {
+		if b, ok := appendTemporal(nil, TypeDatetime, text); ok {
+			t.Errorf("%q is written as %x", text, b)
+		}
+	}
+	if _, ok := appendTemporal(nil, TypeTime, "2026-01-01 1:1:1"); ok {
+		t.Error("a date is written as a time")
 	}
 }
 
@@ -248,6 +308,8 @@ func TestBinaryIntegers(t *testing.T) {
 		{TypeDouble, 0, 1.5, []byte{0, 0, 0, 0, 0, 0, 0xf8, 0x3f}},
 		{TypeVarString, 0, 15, []byte{2, '1', '5'}},
 		{TypeDate, 0, "2020-01-01", nil},
+		{TypeDate, 0, Temporal("2020-01-01"), []byte{4, 0xe4, 7, 1, 1}},
+		{TypeVarString, 0, Temporal("2020-01-01"), []byte("\x0a2020-01-01")},
 	} {
 		got, err := appendBinaryValue(nil, &Column{Type: tt.typ, Flags: tt.flags}, tt.value)
 		if !bytes.Equal(got, tt.want) || (err == nil) != (tt.want != nil) {

@@ -83,7 +83,8 @@ func (s *Session) TextResult(cols []Column) (*ResultWriter, error) {
 }
 
 // BinaryResult begins the answer to COM_STMT_EXECUTE, whose rows are encoded by
-// the columns' types: integers, TypeDouble, and strings of all kinds.
+// the columns' types: integers, TypeDouble, dates and times, and strings of all
+// kinds.
 func (s *Session) BinaryResult(cols []Column) (*ResultWriter, error) {
 	return s.result(cols, true)
 }
@@ -110,8 +111,11 @@ func (s *Session) writeColumns(cols []Column) error {
 	return s.endPart(false, StatusAutocommit, 0)
 }
 
+// Binary tells whether rows are encoded by the columns' types.
+func (w *ResultWriter) Binary() bool { return w.binary }
+
 // Row writes a row. Values are nil (NULL), string, []byte, int, int64, uint64,
-// bool or float64; their number is that of the columns.
+// bool, float64 or Temporal; their number is that of the columns.
 func (w *ResultWriter) Row(values ...any) error {
 	if len(values) != len(w.cols) {
 		return fmt.Errorf("wire: row of %d values for %d columns", len(values), len(w.cols))
@@ -150,6 +154,8 @@ func appendText(b []byte, v any) ([]byte, error) {
 		return AppendLenEncString(b, v), nil
 	case []byte:
 		return AppendLenEncString(b, v), nil
+	case Temporal:
+		return AppendLenEncString(b, string(v)), nil
 	case int:
 		return AppendLenEncString(b, strconv.AppendInt(scratch[:0], int64(v), 10)), nil
 	case int64:
@@ -204,6 +210,12 @@ func appendBinaryValue(b []byte, col *Column, v any) ([]byte, error) {
 	case TypeDouble:
 		if f, ok := v.(float64); ok {
 			return binary.LittleEndian.AppendUint64(b, math.Float64bits(f)), nil
+		}
+	case TypeDate, TypeDatetime, TypeTimestamp, TypeTime:
+		if t, ok := v.(Temporal); ok {
+			if b, ok = appendTemporal(b, col.Type, t); ok {
+				return b, nil
+			}
 		}
 	case TypeVarString, TypeString, TypeVarchar, TypeBlob, TypeLongBlob, TypeMediumBlob, TypeTinyBlob, TypeNewDecimal, TypeDecimal, TypeJSON:
 		return appendText(b, v)

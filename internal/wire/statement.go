@@ -39,7 +39,16 @@ func (s *Session) WritePrepared(id uint32, params int, cols []Column) error {
 type Execute struct {
 	Statement uint32
 	Types     []uint16 // per parameter: type, and 0x8000 if unsigned; give it to the next ParseExecute
-	Args      []any    // nil, int64, uint64, float64 or []byte (which points into the payload)
+	Args      []any    // nil, int64, uint64, float64, Temporal or []byte (which points into the payload, or is long data)
+}
+
+// ParseLongData decodes the payload of COM_STMT_SEND_LONG_DATA: the statement's
+// id, the number of the parameter from 0, and a piece of its value, which points
+// into the payload.
+func ParseLongData(payload []byte) (id uint32, param uint16, piece []byte, err error) {
+	c := NewCursor(payload)
+	id, param, piece = c.U32(), c.U16(), c.Rest()
+	return id, param, piece, c.Err()
 }
 
 // ExecuteStatement is the statement's id in the payload of COM_STMT_EXECUTE,
@@ -53,8 +62,9 @@ func ExecuteStatement(payload []byte) (uint32, error) {
 // ParseExecute decodes the payload of COM_STMT_EXECUTE (without its command
 // byte) for a statement with the given number of parameters. A client may send
 // the parameters' types only the first time: previous are those of the last
-// execution, if any. Dates and times are refused.
-func ParseExecute(payload []byte, params int, previous []uint16) (*Execute, error) {
+// execution, if any. long are the values, by number of the parameter, that came
+// with COM_STMT_SEND_LONG_DATA: the payload has no others for these.
+func ParseExecute(payload []byte, params int, previous []uint16, long map[uint16][]byte) (*Execute, error) {
 	c := NewCursor(payload)
 	e := &Execute{Statement: c.U32(), Types: previous}
 	c.U8()  // cursor type: cursors are not opened, which a server may decide
@@ -75,7 +85,9 @@ func ParseExecute(payload []byte, params int, previous []uint16) (*Execute, erro
 		}
 		e.Args = make([]any, params)
 		for i := range e.Args {
-			if nulls[i/8]&(1<<(i%8)) == 0 {
+			if v, ok := long[uint16(i)]; ok {
+				e.Args[i] = v
+			} else if nulls[i/8]&(1<<(i%8)) == 0 {
 				e.Args[i] = binaryArg(&c, e.Types[i])
 			}
 		}
@@ -114,6 +126,8 @@ func binaryArg(c *Cursor, typ uint16) any {
 		return math.Float64frombits(c.U64())
 	case TypeNull:
 		return nil
+	case TypeDate, TypeDatetime, TypeTimestamp, TypeTime:
+		return readTemporal(c, byte(typ))
 	case TypeDecimal, TypeNewDecimal, TypeVarchar, TypeVarString, TypeString, TypeEnum, TypeSet, TypeJSON,
 		TypeTinyBlob, TypeMediumBlob, TypeLongBlob, TypeBlob, TypeBit, TypeGeometry:
 		if v := c.LenEncBytes(); v != nil {

@@ -1,0 +1,235 @@
+package server
+
+import (
+	"context"
+
+	"kingbus/internal/sql"
+	"kingbus/internal/wire"
+)
+
+// Bounds on what a session's prepared statements hold.
+const (
+	maxStatements     = 1024      // statements; more: error 1461, MySQL's for max_prepared_stmt_count
+	maxStatementBytes = 256 << 10 // of their texts; more: error 1105
+	maxLongData       = 1 << 20   // bytes that have come with COM_STMT_SEND_LONG_DATA; more: error 1105 when it runs
+)
+
+// statements are those that a session has prepared.
+type statements struct {
+	byID  map[uint32]*statement
+	last  uint32 // id that was given last
+	bytes int    // of texts
+	long  int    // bytes of long data
+}
+
+// statement is a prepared statement. Its text is all that is kept of it: see sql.Bind.
+type statement struct {
+	text   string
+	params int
+	types  []uint16          // of the parameters, as they were sent last; nil at first
+	long   map[uint16][]byte // values that came in pieces, for the next execution
+	broken *wire.Error       // what was wrong with these pieces, which are not answered: the execution is
+}
+
+// forget drops all statements, as COM_RESET_CONNECTION demands.
+func (s *statements) forget() { *s = statements{} }
+
+// add keeps a statement.
+func (s *statements) add(text string, params int) (id uint32, refusal error) {
+	if len(s.byID) >= maxStatements {
+		return 0, wire.Errorf(wire.ErMaxPreparedStmtCount, "Can't create more than max_prepared_stmt_count statements (current value: %d)", maxStatements)
+	}
+	if s.bytes+len(text) > maxStatementBytes {
+		return 0, wire.Errorf(wire.ErUnknown, "kingbus keeps at most %d bytes of prepared statements per connection", maxStatementBytes)
+	}
+	if s.byID == nil {
+		s.byID = map[uint32]*statement{}
+	}
+	for s.last++; s.byID[s.last] != nil || s.last == 0; s.last++ {
+	}
+	s.bytes += len(text)
+	s.byID[s.last] = &statement{text: text, params: params}
+	return s.last, nil
+}
+
+// find returns the statement that a command names in its first bytes.
+func (s *statements) find(payload []byte) (*statement, *wire.Error) {
+	id, err := wire.ExecuteStatement(payload)
+	if err != nil {
+		return nil, errMalformedPacket
+	}
+	st := s.byID[id]
+	if st == nil {
+		return nil, wire.Errorf(wire.ErUnknownStmtHandler, "Unknown prepared statement handler (%d) given to mysql_stmt_precheck", id)
+	}
+	return st, nil
+}
+
+// close is COM_STMT_CLOSE, which is never answered.
+func (s *statements) close(payload []byte) {
+	st, refusal := s.find(payload)
+	if refusal != nil {
+		return
+	}
+	s.reset(st)
+	s.bytes -= len(st.text)
+	id, _ := wire.ExecuteStatement(payload) // find has read it
+	delete(s.byID, id)
+}
+
+// reset drops what came in pieces.
+func (s *statements) reset(st *statement) {
+	for _, v := range st.long {
+		s.long -= len(v)
+	}
+	st.long, st.broken = nil, nil
+}
+
+// longData is COM_STMT_SEND_LONG_DATA, which is never answered: its errors are those of the
+// next execution.
+func (s *statements) longData(payload []byte) {
+	st, refusal := s.find(payload)
+	if refusal != nil || st.broken != nil {
+		return
+	}
+	_, param, piece, err := wire.ParseLongData(payload)
+	switch {
+	case err != nil, int(param) >= st.params:
+		s.reset(st)
+		st.broken = wire.Errorf(wire.ErWrongArguments, "Incorrect arguments to mysql_stmt_precheck")
+	case s.long+len(piece) > maxLongData:
+		s.reset(st)
+		st.broken = wire.Errorf(wire.ErUnknown, "kingbus keeps at most %d bytes that mysql_send_long_data() sends per connection", maxLongData)
+	default:
+		if st.long == nil {
+			st.long = map[uint16][]byte{}
+		}
+		st.long[param] = append(st.long[param], piece...)
+		s.long += len(piece)
+	}
+}
+
+// prepare answers COM_STMT_PREPARE.
+func (c *session) prepare(payload []byte) error {
+	text := string(payload)
+	st, params, err := sql.Prepare(text)
+	c.setState("Prepare", statementInfo(text, st, err))
+	var columns []sql.Column
+	if err == nil {
+		columns, err = c.describe(st)
+	}
+	var id uint32
+	if err == nil {
+		id, err = c.statements.add(text, params)
+	}
+	c.sql.Record(err)
+	if err != nil {
+		return c.answer(c.notYet(err))
+	}
+	return c.ws.WritePrepared(id, params, wireColumns(columns))
+}
+
+// describe returns the columns of a statement's result as far as MySQL tells them when it
+// prepares it: where they are a table's to MySQL, or expressions.
+func (c *session) describe(st sql.Statement) ([]sql.Column, error) {
+	switch st := st.(type) {
+	case *sql.Unsupported:
+		return nil, notSupported(st.Verb)
+	case *sql.Select:
+		return c.sql.Describe(st)
+	case *sql.Show:
+		switch st.What {
+		case sql.ShowVariables, sql.ShowStatus, sql.ShowDatabases, sql.ShowTables, sql.ShowCollation, sql.ShowCharacterSet:
+			rs, err := c.show(st)
+			if err != nil {
+				return nil, err
+			}
+			return rs.Columns, nil
+		}
+	}
+	return nil, nil
+}
+
+// executePrepared answers COM_STMT_EXECUTE. No cursors are opened: who asks for one gets the
+// rows at once, as with statements for which MySQL opens none.
+func (c *session) executePrepared(ctx context.Context, payload []byte) error {
+	prepared, refusal := c.statements.find(payload)
+	if refusal != nil {
+		return c.ws.WriteError(refusal)
+	}
+	defer c.statements.reset(prepared)
+	if prepared.broken != nil {
+		return c.ws.WriteError(prepared.broken)
+	}
+	ex, err := wire.ParseExecute(payload, prepared.params, prepared.types, prepared.long)
+	if err != nil {
+		return c.ws.WriteError(errMalformedPacket)
+	}
+	prepared.types = ex.Types
+	values := make([]sql.Value, len(ex.Args))
+	for i, arg := range ex.Args {
+		values[i] = argument(arg, byte(ex.Types[i]))
+	}
+	st, err := sql.Bind(prepared.text, values)
+	return c.runStatement(ctx, "Execute", prepared.text, st, err, c.ws.BinaryResult)
+}
+
+// argument is the value of a parameter.
+func argument(v any, typ byte) sql.Value {
+	switch v := v.(type) {
+	case int64:
+		return sql.Int(v)
+	case uint64:
+		return sql.Uint(v)
+	case float64:
+		return sql.Double(v)
+	case wire.Temporal:
+		return sql.Temporal(string(v))
+	case []byte:
+		if typ == wire.TypeNewDecimal || typ == wire.TypeDecimal {
+			return sql.Number(string(v))
+		}
+		return sql.String(string(v))
+	}
+	return sql.Null
+}
+
+// fetch answers COM_STMT_FETCH.
+func (c *session) fetch(payload []byte) error {
+	const errNoOpenCursor = 1421 // ER_STMT_HAS_NO_OPEN_CURSOR
+	if len(payload) < 8 {
+		return c.ws.WriteError(errMalformedPacket)
+	}
+	if _, refusal := c.statements.find(payload); refusal != nil {
+		return c.ws.WriteError(refusal)
+	}
+	id, _ := wire.ExecuteStatement(payload)
+	return c.ws.WriteError(wire.Errorf(errNoOpenCursor, "The statement (%d) has no open cursor.", id))
+}
+
+// resetStatement answers COM_STMT_RESET.
+func (c *session) resetStatement(payload []byte) error {
+	st, refusal := c.statements.find(payload)
+	if refusal != nil {
+		return c.ws.WriteError(refusal)
+	}
+	c.statements.reset(st)
+	return c.ws.WriteOK(wire.OK{Status: wire.StatusAutocommit})
+}
+
+// binaryValue is a value that is not NULL as the binary protocol needs it for its column.
+func binaryValue(col sql.Column, v sql.Value) any {
+	switch col.Type {
+	case sql.TypeLong, sql.TypeLongLong:
+		if v.Kind() == sql.KindInt {
+			return v.Int64()
+		}
+		n, _ := v.Uint64()
+		return n
+	case sql.TypeDouble:
+		return v.Float64()
+	case sql.TypeDate, sql.TypeDatetime, sql.TypeTimestamp, sql.TypeTime:
+		return wire.Temporal(v.Text())
+	}
+	return v.Text()
+}
