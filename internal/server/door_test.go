@@ -108,6 +108,12 @@ func TestDoor(t *testing.T) {
 func TestEvict(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.MaxConnections = 40 })
 	c := r.dial()
+	empty := func(stream.Status) bool {
+		r.server.door.mu.Lock()
+		defer r.server.door.mu.Unlock()
+		return r.server.door.queue.Len() == 0
+	}
+	r.await("that it has left the door", empty) // it would be the oldest there
 	var silent []net.Conn
 	for i := range 4 * 10 { // a quarter is what an address may have
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+i%4))}}
@@ -170,11 +176,7 @@ func TestEvict(t *testing.T) {
 	for range 38 {
 		r.dial()
 	}
-	r.await("that they have left the door", func(stream.Status) bool {
-		r.server.door.mu.Lock()
-		defer r.server.door.mu.Unlock()
-		return r.server.door.queue.Len() == 0
-	})
+	r.await("that they have left the door", empty)
 	if _, err := wire.Dial(t.Context(), wire.ClientConfig{Address: r.addr, User: testUser, Password: []byte(testPassword), TLSMode: wire.TLSRequired}); !wire.IsCode(err, wire.ErConCount) {
 		t.Errorf("one more than may be: %v", err)
 	}
