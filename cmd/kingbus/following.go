@@ -103,6 +103,14 @@ func (n *node) pull(ctx context.Context, f *following, setting *follow.Setting, 
 	return <-done
 }
 
+// flushSource has the source begin another file.
+func (n *node) flushSource(ctx context.Context) error {
+	if f := n.source.Load(); f != nil && f.puller != nil {
+		return f.puller.Flush(ctx)
+	}
+	return source.ErrNotFollowed
+}
+
 // stopFollowing says STOP REPLICA for the cluster, unless somebody has said something else
 // meanwhile.
 func (n *node) stopFollowing(ctx context.Context, as follow.Setting) error {

@@ -161,6 +161,30 @@ func TestFollowByStatement(t *testing.T) {
 	say(other, "START REPLICA")
 	followed()
 
+	// The source's files are its own to end.
+	flush := func() error {
+		c, err := wire.Dial(ctx, wire.ClientConfig{Address: other.mysql, User: "dba", Password: []byte(secret), TLSMode: wire.TLSRequired, ReadTimeout: patience})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_, err = c.Exec(ctx, "FLUSH BINARY LOGS")
+		return err
+	}
+	if err := flush(); err == nil || !strings.Contains(err.Error(), "GRANT RELOAD") {
+		t.Errorf("without the privilege: %v", err)
+	}
+	if err := db.Exec(ctx, "GRANT RELOAD ON *.* TO repl@'%'"); err != nil {
+		t.Fatal(err)
+	}
+	begun := other.settled(2).Stream.End.File
+	if err := flush(); err != nil {
+		t.Error(err)
+	}
+	if now := other.settled(2).Stream.End.File; now <= begun {
+		t.Errorf("behind FLUSH BINARY LOGS the file is %s, it was %s", now, begun)
+	}
+
 	say(other, "STOP REPLICA IO_THREAD")
 	state(admin.SourceStopped)
 	insert()

@@ -195,7 +195,7 @@ func (n *node) openStream(ctx context.Context) error {
 	s, err := stream.Open(stream.Config{
 		Dir: n.cfg.DataDir, Log: n.log, Peering: peering, Interrupt: ctx.Done(),
 		Retention:   func() stream.Retention { return n.values.Load().Retention },
-		DiskReserve: n.cfg.DiskReserve, Hooks: n.hooks, Settled: n.settled, Tell: n.tell, Told: n.told,
+		DiskReserve: n.cfg.DiskReserve, Hooks: n.hooks, Settled: n.settled, Flush: n.flushSource, Tell: n.tell, Told: n.told,
 	})
 	if errors.Is(err, vfs.ErrLocked) {
 		return fmt.Errorf("another kingbus runs on the data folder %s: stop that one first, or give this one a folder of its own with --data-dir", n.cfg.DataDir)
@@ -289,7 +289,7 @@ func (n *node) startServer(context.Context) error {
 		Stream: server.Binlog(n.stream), Accounts: n.users, Users: n.users, Follow: n.follow,
 		TLS: tlsConfig, RSAKey: material.Password, AllowNative: true,
 		MaxConnections: n.cfg.MaxConnections, Log: n.log.With("part", "server"), Unfit: n.unfit,
-		Hooks: n.hooks, Globals: variable.NewStore(n.stream, n.ownValues()), Status: n.waits.StatusVariables, Replication: n.replication,
+		Hooks: n.hooks, Globals: variable.NewStore(n.stream, n.ownValues()), Flush: n.stream.FlushSource, Status: n.waits.StatusVariables, Replication: n.replication,
 	})
 	if err != nil {
 		return err

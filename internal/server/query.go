@@ -136,12 +136,7 @@ func (c *session) execute(ctx context.Context, st sql.Statement) (*sql.ResultSet
 	case *sql.Plugin:
 		return nil, c.installPlugin(ctx, st)
 	case *sql.Flush:
-		if strings.Contains(st.What, "TABLES") {
-			// mysqldump asks for it. Without data, but with the GTIDs of all that there was, a dump
-			// would make a replica that lacks everything and does not know it.
-			return nil, wire.Errorf(wire.ErNotSupportedYet, "kingbus has no tables to flush or lock, and what is dumped here has no data: dump from the source, and let the replica follow kingbus")
-		}
-		return nil, wire.Errorf(wire.ErSpecificAccessDenied, "Access denied; you need (at least one of) the RELOAD privilege(s) for this operation")
+		return nil, c.flush(ctx, st)
 	case *sql.Unsupported:
 		return nil, notSupported(st.Verb)
 	}

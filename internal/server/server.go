@@ -30,6 +30,8 @@ type Config struct {
 	Users *account.Store
 	// Follow is whom the cluster follows, where that can be changed.
 	Follow *follow.Store
+	// Flush has the source begin another binlog file; nil: that is refused.
+	Flush func(ctx context.Context) error
 	// Globals are the variables that can be changed; nil: none.
 	Globals Globals
 	// TLS is offered if it is set; RSAKey decrypts the passwords of clients

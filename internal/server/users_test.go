@@ -72,7 +72,7 @@ func TestUsersSame(t *testing.T) {
 		"CREATE USER 'l' IDENTIFIED BY 'l' ACCOUNT LOCK", "CREATE USER s IDENTIFIED BY 's' REQUIRE SSL",
 		"GRANT REPLICATION SLAVE ON *.* u", "CREATE USER u IDENTIFIED", "ALTER USER u REQUIRE", "DROP USER",
 		"PURGE BINARY LOGS TO 'nosuch.000001'", "PURGE BINARY LOGS BEFORE '1999-01-01'", "PURGE BINARY LOGS",
-		"SELECT CURRENT_USER(), USER()",
+		"SELECT CURRENT_USER(), USER()", "FLUSH PRIVILEGES", "FLUSH STATUS, ERROR LOGS", "FLUSH LOCAL RELAY LOGS",
 	} {
 		_, want := answerText(t, a, s)
 		_, got := answerText(t, b, s)
@@ -89,7 +89,7 @@ func TestUsersSame(t *testing.T) {
 	}
 	// Changed by itself, and by the administrator.
 	for _, s := range []string{"SET PASSWORD = 'three'", "ALTER USER USER() IDENTIFIED BY 'three'", "CREATE USER x IDENTIFIED BY 'x'",
-		"DROP USER u", "SHOW GRANTS", "SHOW BINARY LOGS", "SHOW BINARY LOG STATUS", "SHOW REPLICA STATUS", "PURGE BINARY LOGS TO 'x'", "KILL 999999"} {
+		"DROP USER u", "SHOW GRANTS", "SHOW BINARY LOGS", "SHOW BINARY LOG STATUS", "SHOW REPLICA STATUS", "PURGE BINARY LOGS TO 'x'", "KILL 999999", "FLUSH BINARY LOGS", "FLUSH STATUS"} {
 		var out [2]string
 		for i, addr := range []string{rec.inst.Addr(), r.addr} {
 			password := "one"

@@ -151,6 +151,13 @@ func (s *Stream) ChangeSettings(ctx context.Context, revision uint64, values map
 	return nil
 }
 
+// FlushSource has the source begin another binlog file, which the stream follows then. Any node
+// can be asked.
+func (s *Stream) FlushSource(ctx context.Context) error {
+	_, err := s.askLeader(ctx, asked{Flush: true})
+	return err
+}
+
 // Keeper is who has the settings of the cluster; *Stream is one.
 type Keeper interface {
 	Settings() Settings
@@ -182,6 +189,7 @@ func Decide(ctx context.Context, keeper Keeper, decide func(Settings) (map[strin
 type asked struct {
 	Settings *settingsCommand `json:"settings,omitempty"`
 	Purge    *purgeCommand    `json:"purge,omitempty"`
+	Flush    bool             `json:"flush,omitempty"`
 }
 
 // answered is what it says.
@@ -241,6 +249,8 @@ func (s *Stream) answer(ctx context.Context, b json.RawMessage) (json.RawMessage
 		a.Index, err = s.command(ctx, kindSettings, q.Settings)
 	case q.Purge != nil:
 		a.Index, err = s.command(ctx, kindPurge, q.Purge)
+	case q.Flush && s.cfg.Flush != nil:
+		err = s.cfg.Flush(ctx)
 	default:
 		err = errors.New("the node that leads does not know how to do that: it runs an older kingbus")
 	}

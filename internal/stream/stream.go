@@ -69,6 +69,9 @@ type Config struct {
 	// in the apply goroutine: when the entry that changes them is applied and before anything
 	// behind it is, on every node. It must not wait. nil: nobody is told.
 	Settled func(Settings)
+	// Flush has the source begin another binlog file. It is called on the node that leads, for
+	// FlushSource of any. nil: that is refused.
+	Flush func(ctx context.Context) error
 	// Tell returns what the other nodes of the cluster are told beside the stream's own,
 	// as JSON: twice a second, and after TellNow at once the one that leads. Told is given
 	// what another one tells, with its name, as it comes. They must not block. nil: nothing.
