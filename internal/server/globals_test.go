@@ -88,7 +88,10 @@ func TestGlobalsSame(t *testing.T) {
 	for _, s := range []string{
 		plugins, "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'", semi, status,
 		"SET GLOBAL rpl_semi_sync_source_timeout = 250, GLOBAL rpl_semi_sync_source_wait_for_replica_count = 2", semi, status,
-		"SET GLOBAL rpl_semi_sync_source_wait_for_replica_count = 0", "SET GLOBAL rpl_semi_sync_source_wait_for_replica_count = 100000", semi,
+		"SET GLOBAL rpl_semi_sync_source_wait_for_replica_count = 0", "SHOW WARNINGS", "SELECT @@warning_count, @@error_count", "SHOW COUNT(*) WARNINGS",
+		"SET GLOBAL rpl_semi_sync_source_wait_for_replica_count = 100000", "SHOW WARNINGS", "SHOW ERRORS", "DO 1", "SHOW WARNINGS", semi,
+		"SET GLOBAL binlog_expire_logs_seconds = -1, GLOBAL rpl_semi_sync_source_timeout = 99999999999", "SHOW WARNINGS", "SHOW WARNINGS LIMIT 1, 1", "SET GLOBAL binlog_expire_logs_seconds = DEFAULT, GLOBAL rpl_semi_sync_source_timeout = 250",
+		"SET GLOBAL nosuch = 1", "SHOW WARNINGS", "SHOW ERRORS",
 		"SET GLOBAL rpl_semi_sync_source_wait_for_replica_count = 1", "SET GLOBAL rpl_semi_sync_source_wait_no_replica = OFF", status, "SET GLOBAL rpl_semi_sync_source_wait_no_replica = 0", status,
 		"SET GLOBAL rpl_semi_sync_source_wait_no_replica = ON", status, "SET GLOBAL rpl_semi_sync_source_enabled = maybe", "SET GLOBAL rpl_semi_sync_source_enabled = OFF", status,
 		"SET GLOBAL rpl_semi_sync_source_enabled = OFF", status, "SET GLOBAL rpl_semi_sync_source_enabled = TRUE", status, semi,

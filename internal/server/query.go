@@ -57,7 +57,10 @@ func (c *session) runStatement(ctx context.Context, command, text string, st sql
 	if show, ok := st.(*sql.Show); !ok || !aboutDiagnostics(show.What) {
 		c.sql.Record(err)
 	}
-	if err != nil || rs == nil {
+	if err == nil && rs == nil {
+		return c.ws.WriteOK(wire.OK{Status: wire.StatusAutocommit, Warnings: uint16(c.sql.Warnings())})
+	}
+	if err != nil {
 		return c.answer(c.notYet(err))
 	}
 	return c.rows(rs, begin)

@@ -33,8 +33,8 @@ func DefaultSessionVariables() []Variable {
 		v.Check = checkCollation(name)
 		return v
 	}
-	count := func(name string) Variable {
-		return Variable{Name: name, Type: VarUint, Scope: SessionOnly, ReadOnly: true, session: (*Session).warnings}
+	count := func(name string, of func(*Session) Value) Variable {
+		return Variable{Name: name, Type: VarUint, Scope: SessionOnly, ReadOnly: true, session: of}
 	}
 	const year, unlimited = 365 * 86400, math.MaxUint64
 	return []Variable{
@@ -72,7 +72,7 @@ func DefaultSessionVariables() []Variable {
 		{Name: "character_set_system", Type: VarString, Default: String("utf8mb3"), ReadOnly: true},
 		{Name: "performance_schema", Type: VarBool, Default: Bool(true), ReadOnly: true}, // Connector/J asks, and cannot do without an answer
 		collation("collation_connection"), collation("collation_database"), collation("collation_server"),
-		count("warning_count"), count("error_count"),
+		count("warning_count", (*Session).warnings), count("error_count", (*Session).errors),
 		{Name: "sql_mode", Type: VarSet, Scope: GlobalAndSession, Default: String("ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES," +
 			"NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"), Values: []string{"REAL_AS_FLOAT",
 			"PIPES_AS_CONCAT", "ANSI_QUOTES", "IGNORE_SPACE", "ONLY_FULL_GROUP_BY", "NO_UNSIGNED_SUBTRACTION", "NO_DIR_IN_CREATE",

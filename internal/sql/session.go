@@ -40,7 +40,10 @@ type Session struct {
 	user      map[string]Value // by lower-case name
 	userBytes int
 	overrides map[*Variable]Value
-	last      *Error // of the statement before, for SHOW WARNINGS
+	// Of the statement before, for SHOW WARNINGS: its error, and what it warned of; fresh are
+	// those of the present one.
+	last         *Error
+	notes, fresh []*Error
 }
 
 // NewSession makes the session of a new connection.
@@ -198,10 +201,25 @@ func (s *Session) Record(err error) {
 	if s.last, known = err.(*Error); err != nil && !known {
 		s.last = Errorf(1105, "HY000", "%v", err)
 	}
+	s.notes, s.fresh = s.fresh, nil
 }
 
-// warnings is how many rows SHOW WARNINGS has: a statement warns of nothing, so there is its error or none.
-func (s *Session) warnings() Value { return Bool(s.last != nil) }
+// warn notes what the statement warns of. A statement cannot have more than MaxTokens of them.
+func (s *Session) warn(w *Error) { s.fresh = append(s.fresh, w) }
+
+// Warnings is how many the statement before warned of, its error not among them.
+func (s *Session) Warnings() int { return len(s.notes) }
+
+// errors and warnings are how many rows SHOW ERRORS and SHOW WARNINGS have.
+func (s *Session) errors() Value { return Bool(s.last != nil) }
+
+func (s *Session) warnings() Value {
+	n := int64(len(s.notes))
+	if s.last != nil {
+		n++
+	}
+	return Int(n)
+}
 
 // ShowDiagnostics answers SHOW WARNINGS, SHOW ERRORS and SHOW COUNT(*) of them.
 func (s *Session) ShowDiagnostics(show *Show) *ResultSet {
@@ -210,15 +228,24 @@ func (s *Session) ShowDiagnostics(show *Show) *ResultSet {
 	switch show.What {
 	case ShowCountErrors:
 		count.Name = "@@session.error_count"
-		fallthrough
+		return &ResultSet{Columns: []Column{count}, Rows: [][]Value{{s.errors()}}}
 	case ShowCountWarnings:
 		return &ResultSet{Columns: []Column{count}, Rows: [][]Value{{s.warnings()}}}
 	}
 	code := Column{Name: "Code", Type: TypeLong, Unsigned: true, Length: 5, Charset: charsetBinary}
 	rs := &ResultSet{Columns: []Column{TextColumn("Level", 7), code, TextColumn("Message", 512)}}
-	if s.last != nil {
-		rs.Rows = show.Limit.apply([][]Value{{String("Error"), Int(int64(s.last.Code)), String(s.last.Message)}})
+	row := func(level string, e *Error) {
+		rs.Rows = append(rs.Rows, []Value{String(level), Int(int64(e.Code)), String(e.Message)})
 	}
+	for _, w := range s.notes {
+		if show.What == ShowWarnings {
+			row("Warning", w)
+		}
+	}
+	if s.last != nil {
+		row("Error", s.last)
+	}
+	rs.Rows = show.Limit.apply(rs.Rows)
 	s.Localize(rs)
 	return rs
 }

@@ -78,7 +78,11 @@ func (s *Session) checkItem(ev *evaluation, item SetItem) (a assignment, err err
 	} else if a.value, err = ev.eval(item.Value); err != nil {
 		return a, err
 	}
-	a.value, err = a.variable.check(a.value)
+	given := a.value
+	a.value, err = a.variable.check(given)
+	if err == nil && a.variable.Type == VarUint && a.variable.Check == nil && compare(given, a.value) != 0 {
+		s.warn(Errorf(1292, "22007", "Truncated incorrect %s value: '%s'", a.variable.Name, clip(given.Text(), 64)))
+	}
 	return a, err
 }
 

@@ -46,6 +46,7 @@ type Definition struct {
 // Definitions returns all of them.
 func Definitions() []Definition {
 	const maxUint32 = math.MaxUint32
+	const longest = uint64(math.MaxInt64 / time.Millisecond)
 	whole := func(name, setting, unit string, least, most uint64, get func(Values) uint64, set func(*Values, uint64), aliases ...string) Definition {
 		return Definition{Name: name, Aliases: aliases, Setting: setting, Unit: unit, Type: sql.VarUint, Min: least, Max: most,
 			get: func(v Values) sql.Value { return sql.Uint(get(v)) },
@@ -87,7 +88,7 @@ func Definitions() []Definition {
 			},
 			get: func(v Values) sql.Value { return sql.String(semisync.FormatAcknowledge(v.Acknowledge.Replicas)) },
 			set: func(v *Values, x sql.Value) { v.Acknowledge.Replicas, _ = semisync.ParseAcknowledge(x.Text()) }},
-		whole("kingbus_acknowledge_timeout", "acknowledge-timeout", "milliseconds", 1, maxUint32,
+		whole("kingbus_acknowledge_timeout", "acknowledge-timeout", "milliseconds", 1, longest,
 			func(v Values) uint64 { return milliseconds(v.Acknowledge.Timeout) },
 			func(v *Values, n uint64) { v.Acknowledge.Timeout = time.Duration(n) * time.Millisecond }),
 		{Name: "kingbus_acknowledge_on_timeout", Setting: "acknowledge-on-timeout", Type: sql.VarEnum,
@@ -98,7 +99,7 @@ func Definitions() []Definition {
 		flag("rpl_semi_sync_source_enabled", "replica-semi-sync",
 			func(v Values) bool { return v.Waits.Enabled },
 			func(v *Values, on bool) { v.Waits.Enabled = on }, "rpl_semi_sync_master_enabled"),
-		whole("rpl_semi_sync_source_timeout", "replica-semi-sync-timeout", "milliseconds", 0, maxUint32,
+		whole("rpl_semi_sync_source_timeout", "replica-semi-sync-timeout", "milliseconds", 0, longest,
 			func(v Values) uint64 { return milliseconds(v.Waits.Timeout) },
 			func(v *Values, n uint64) { v.Waits.Timeout = time.Duration(n) * time.Millisecond }, "rpl_semi_sync_master_timeout"),
 		whole("rpl_semi_sync_source_wait_for_replica_count", "replica-semi-sync-count", "", 1, math.MaxUint16,
