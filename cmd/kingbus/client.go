@@ -40,7 +40,9 @@ func newClient(base, token string, trust *tls.Config) *client {
 // answerError is an error that the node has answered with.
 type answerError struct{ admin.Failure }
 
-func (e *answerError) Error() string { return e.Failure.Error }
+func (e *answerError) Error() string {
+	return printable(strings.ReplaceAll(e.Failure.Error, "\n", "; ")) // which joins errors
+}
 
 // answered tells whether an error is an answer with one of the codes.
 func answered(err error, codes ...admin.Code) bool {

@@ -34,12 +34,14 @@ func TestConfigCheck(t *testing.T) {
 		t.Error("it has made the data folder")
 	}
 	for text, want := range map[string]string{
-		"data-dir: d\nretain-agee: 48h\n":               "retain-agee",
-		"data-dir: d\nretain-age: soon\n":               "retain-age",
-		"retain-age: 48h\n":                             "no data folder",
-		"data-dir: d\nsource: mysql://u@h\n":            "no password for the source",
-		"data-dir: d\nstart: 'gtid:rubbish'\n":          "rubbish",
-		"data-dir: d\nsource-tls-ca: /no/such/ca.pem\n": "/no/such/ca.pem",
+		"data-dir: d\nretain-agee: 48h\n":                                                   "retain-agee",
+		"data-dir: d\nretain-age: soon\n":                                                   "retain-age",
+		"retain-age: 48h\n":                                                                 "no data folder",
+		"data-dir: d\nsource: mysql://u@h\n":                                                "no password for the source",
+		"data-dir: d\nstart: 'gtid:rubbish'\n":                                              "rubbish",
+		"data-dir: d\nsource-tls-ca: /no/such/ca.pem\n":                                     "/no/such/ca.pem",
+		"data-dir: d\ntls-cert: /no/such/cert.pem\ntls-key: /no/such/key.pem\n":             "/no/such/cert.pem",
+		"data-dir: d\nadmin-tls-cert: /no/such/cert.pem\nadmin-tls-key: /no/such/key.pem\n": "/no/such/cert.pem",
 		"{": "yaml",
 	} {
 		if r := call(t, nil, "config", "check", writeFile(t, "bad.yaml", text)); r.code != exitUsage || !strings.Contains(strings.ToLower(r.stderr), want) {

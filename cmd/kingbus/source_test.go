@@ -238,7 +238,7 @@ func TestJSONLogs(t *testing.T) {
 	}
 	// The last word of a node that cannot start, too.
 	r := call(t, nil, "serve", "--log-format", "json", "--data-dir", t.TempDir(), "--mysql-listen", "127.0.0.1:0", "--admin-listen", "127.99.99.99:0", "--tls-cert", "/nonexistent", "--tls-key", "/nonexistent")
-	if r.code != exitFailed || !strings.Contains(r.stderr, "/nonexistent: no such file") {
+	if r.code != exitUsage || !strings.Contains(r.stderr, "/nonexistent: no such file") {
 		t.Errorf("a start that fails: %+v", r)
 	}
 	_, _ = d.log.Write([]byte(r.stderr))

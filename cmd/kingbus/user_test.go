@@ -73,4 +73,5 @@ func TestUserCommands(t *testing.T) {
 	if _, err := c.Exec(ctx, "DROP USER dba"); err == nil || !strings.Contains(err.Error(), "a majority of") {
 		t.Errorf("without a majority: %v", err)
 	}
+	n1.want(exitFailed, []string{"what to do: "}, "user", "drop", "dba")
 }

@@ -136,8 +136,10 @@ func body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 func decode[T any](body []byte, what string) (v T, err error) {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
-	if err = d.Decode(&v); err == nil && d.More() {
-		err = errors.New("something follows it")
+	if err = d.Decode(&v); err == nil {
+		if _, end := d.Token(); end != io.EOF {
+			err = errors.New("something follows it")
+		}
 	}
 	if err != nil {
 		err = fail(CodeBadRequest, "the body is not "+what+": "+err.Error())

@@ -96,6 +96,7 @@ func TestChanges(t *testing.T) {
 		{"POST", nodes, asJSON, `{"name": "n4"}`, nil, 400, "", "HOST:PORT"},
 		{"POST", nodes, asJSON, `{"name": "n4", "address": "d:1", "voter": true}`, nil, 400, "", "voter"},
 		{"POST", nodes, asJSON, add + "x", nil, 400, "", "something follows"},
+		{"POST", nodes, asJSON, add + "}", nil, 400, "", "something follows"},
 		{"POST", nodes, asJSON, strings.Repeat(" ", maxBody+1), nil, 400, "", "too large"},
 
 		{"POST", nodes, asJSON, add, fmt.Errorf("n4 (d:1): %w", cluster.ErrNameTaken), 409, "add n4 d:1", "n4 (d:1): another node"},
