@@ -36,7 +36,12 @@ func FindToolkit(ctx context.Context, progress Progress) (*Toolkit, error) {
 
 // Command builds a run of a tool, such as pt-heartbeat.
 func (t *Toolkit) Command(ctx context.Context, tool string, args ...string) *exec.Cmd {
-	argv := append(append([]string{}, t.loader...), filepath.Join(t.root, "usr/bin/perl"), filepath.Join(t.root, "usr/bin", tool))
+	return t.Perl(ctx, append([]string{filepath.Join(t.root, "usr/bin", tool)}, args...)...)
+}
+
+// Perl builds a run of the toolkit's perl, which has DBI and DBD::mysql.
+func (t *Toolkit) Perl(ctx context.Context, args ...string) *exec.Cmd {
+	argv := append(append([]string{}, t.loader...), filepath.Join(t.root, "usr/bin/perl"))
 	argv = append(argv, args...)
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	var libs []string

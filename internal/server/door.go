@@ -24,7 +24,7 @@ type door struct {
 // entrant is a connection from accept on.
 type entrant struct {
 	nc      net.Conn
-	at      *list.Element // of the queue
+	at      *list.Element // of the queue; nil: it is not in there
 	evicted bool          // it has made room; settled once it has left
 }
 
@@ -103,10 +103,26 @@ func (d *door) evict(key netip.Prefix) bool {
 	if v := d.visitor[key]; front == nil || v != nil && v.waiting >= d.most {
 		return false
 	}
-	e := d.queue.Remove(front).(*entrant)
+	e := front.Value.(*entrant)
+	d.dequeueLocked(e)
 	e.evicted = true
 	_ = e.nc.Close() // what its goroutine does with it fails then, and it leaves
 	return true
+}
+
+// loggedIn keeps a connection from being evicted; it leaves soon. It comes before the client
+// hears that it has logged in, so nobody who has is put out.
+func (d *door) loggedIn(e *entrant) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.dequeueLocked(e)
+}
+
+func (d *door) dequeueLocked(e *entrant) {
+	if e.at != nil {
+		d.queue.Remove(e.at)
+		e.at = nil
+	}
 }
 
 // admit tells whether a login may be looked at. An address with failures may have few at a
@@ -127,9 +143,7 @@ func (d *door) admit(key netip.Prefix) bool {
 func (d *door) leave(key netip.Prefix, e *entrant, admitted bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !e.evicted {
-		d.queue.Remove(e.at)
-	}
+	d.dequeueLocked(e)
 	v := d.visitor[key]
 	if admitted {
 		v.checking--

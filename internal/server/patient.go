@@ -16,7 +16,9 @@ import (
 type patientConn struct {
 	net.Conn
 	patience time.Duration
-	checking bool // its login is looked at: see door; of the goroutine that logs it in
+	// See door; of the goroutine that logs it in.
+	entrant  *entrant
+	checking bool // its login is looked at
 
 	mu    sync.Mutex
 	hurry bool // the deadline stands, and moves no more

@@ -12,6 +12,7 @@ const (
 	maxStatements     = 1024      // statements; more: error 1461, MySQL's for max_prepared_stmt_count
 	maxStatementBytes = 256 << 10 // of their texts; more: error 1105
 	maxLongData       = 1 << 20   // bytes that have come with COM_STMT_SEND_LONG_DATA; more: error 1105 when it runs
+	longDataCost      = 64        // bytes that each value counts beside its own
 )
 
 // statements are those that a session has prepared.
@@ -80,7 +81,7 @@ func (s *statements) close(payload []byte) {
 // reset drops what came in pieces.
 func (s *statements) reset(st *statement) {
 	for _, v := range st.long {
-		s.long -= len(v)
+		s.long -= len(v) + longDataCost
 	}
 	st.long, st.broken = nil, nil
 }
@@ -93,11 +94,15 @@ func (s *statements) longData(payload []byte) {
 		return
 	}
 	_, param, piece, err := wire.ParseLongData(payload)
+	cost := len(piece)
+	if _, begun := st.long[param]; !begun {
+		cost += longDataCost
+	}
 	switch {
 	case err != nil, int(param) >= st.params:
 		s.reset(st)
 		st.broken = wire.Errorf(wire.ErWrongArguments, "Incorrect arguments to mysql_stmt_precheck")
-	case s.long+len(piece) > maxLongData:
+	case s.long+cost > maxLongData:
 		s.reset(st)
 		st.broken = wire.Errorf(wire.ErUnknown, "kingbus keeps at most %d bytes that mysql_send_long_data() sends per connection", maxLongData)
 	default:
@@ -105,7 +110,7 @@ func (s *statements) longData(payload []byte) {
 			st.long = map[uint16][]byte{}
 		}
 		st.long[param] = append(st.long[param], piece...)
-		s.long += len(piece)
+		s.long += cost
 	}
 }
 

@@ -379,7 +379,7 @@ func TestPreparedBounds(t *testing.T) {
 		t.Errorf("after one was closed: %v, %v", s, err)
 	}
 	// Long data counts for all of the session's statements together.
-	piece := make([]byte, maxLongData/2)
+	piece := make([]byte, maxLongData/2-longDataCost)
 	send := func(s *prepared) {
 		if err := c.Command(append(append(s.head(wire.ComStmtSendLongData), 0, 0), piece...)); err != nil {
 			t.Fatal(err)

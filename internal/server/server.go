@@ -195,6 +195,7 @@ func New(cfg Config) (*Server, error) {
 			pc.checking = s.door.admit(doorKey(nc.RemoteAddr()))
 			return pc.checking
 		},
+		LoggedIn:   func(nc net.Conn) { s.door.loggedIn(nc.(*patientConn).entrant) },
 		Failed:     func(nc net.Conn) { s.door.failed(doorKey(nc.RemoteAddr())) },
 		Delay:      func(ctx context.Context, nc net.Conn, more int) { s.door.delay(ctx, doorKey(nc.RemoteAddr()), more) },
 		ReadBuffer: commandBuffer, WriteBuffer: idleBuffer,
@@ -343,6 +344,7 @@ func (s *Server) handle(ctx context.Context, e *entrant) {
 		return
 	}
 	pc := newPatientConn(nc, s.cfg.WriteTimeout)
+	pc.entrant = e
 	defer pc.Close()
 	ws, err := s.acceptor.Accept(ctx, pc)
 	s.door.leave(key, e, pc.checking)

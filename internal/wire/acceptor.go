@@ -56,6 +56,8 @@ type AcceptorConfig struct {
 	HandshakeTimeout time.Duration
 	// Admit, if set, tells whether the login of a client may be looked at at all.
 	Admit func(nc net.Conn) bool
+	// LoggedIn, if set, is told of each login that is right, before the client is.
+	LoggedIn func(nc net.Conn)
 	// Failed, if set, is told of each login whose name or password is wrong. Delay, which is set
 	// then, too, waits until such a client may hear of it: after as many failures as there were,
 	// and so many more.
@@ -274,6 +276,9 @@ func (a *Acceptor) handshake(ctx context.Context, s *Session) error {
 	}
 	if err := a.authenticate(ctx, s, l, g.Plugin, nonce[:]); err != nil {
 		return err
+	}
+	if a.cfg.LoggedIn != nil {
+		a.cfg.LoggedIn(s.raw)
 	}
 	return s.flushOK()
 }
