@@ -14,9 +14,9 @@ import (
 
 func configCommand(p process) *cobra.Command {
 	return group(&cobra.Command{
-		Use: "config", Short: "Describe all settings, or check a file with them",
-		Example: "  kingbus config check /etc/kingbus/kingbus.yaml\n  kingbus config docs",
-	}, configDocsCommand(p), &cobra.Command{
+		Use: "config", Short: "Describe all settings, check a file with them, and change what holds for all nodes",
+		Example: "  kingbus config check /etc/kingbus/kingbus.yaml\n  kingbus config docs\n  kingbus config show\n  kingbus config set binlog_expire_logs_seconds=604800",
+	}, configShowCommand(p), configSetCommand(p), configResetCommand(p), configDocsCommand(p), &cobra.Command{
 		Use: "check FILE", Short: "Say what kingbus serve --config FILE would say of its settings, and do nothing", Args: cobra.ExactArgs(1),
 		Long: `Say what kingbus serve --config FILE would say of its settings, with the environment
 as it is here, and do nothing. Passwords and certificates are read, too.`,

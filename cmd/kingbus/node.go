@@ -71,9 +71,11 @@ type node struct {
 	users  *account.Store
 	follow *follow.Store
 	values atomic.Pointer[variable.Values] // of the variables, as they are in effect
-	meter  *meter.Meter
-	hooks  hook.Set
-	admin  *admin.Server
+
+	variables *variable.Store
+	meter     *meter.Meter
+	hooks     hook.Set
+	admin     *admin.Server
 
 	broken chan error // a part ended that should not
 	stops  []stage    // in the order of start
@@ -205,6 +207,7 @@ func (n *node) openStream(ctx context.Context) error {
 	}
 	n.stream = s
 	n.served.stream.Store(s)
+	n.variables = variable.NewStore(n.stream, n.ownValues())
 	n.follow = follow.NewStore(s, n.cfg.Source.Host != "", func() bool { return len(s.Status().Files) > 0 })
 	if n.users = n.accounts(); len(n.users.Table().All()) == 0 {
 		n.log.Warn("there is no account, so no replica can log in", "next_step", "kingbus user add NAME, on any node")
@@ -289,7 +292,7 @@ func (n *node) startServer(context.Context) error {
 		Stream: server.Binlog(n.stream), Accounts: n.users, Users: n.users, Follow: n.follow,
 		TLS: tlsConfig, RSAKey: material.Password, AllowNative: true,
 		MaxConnections: n.cfg.MaxConnections, Log: n.log.With("part", "server"), Unfit: n.unfit,
-		Hooks: n.hooks, Globals: variable.NewStore(n.stream, n.ownValues()), Flush: n.stream.FlushSource, Status: n.waits.StatusVariables, Replication: n.replication,
+		Hooks: n.hooks, Globals: n.variables, Flush: n.stream.FlushSource, Status: n.waits.StatusVariables, Replication: n.replication,
 	})
 	if err != nil {
 		return err
@@ -354,7 +357,7 @@ func (n *node) startAdmin(context.Context) error {
 		n.warnOfEnd(tlsConfig, "clients of the HTTP API")
 	}
 	n.admin, err = admin.New(admin.Config{
-		Token: token, TLS: tlsConfig, Users: n.users, Follow: n.follow, Dumps: n.server, Status: n.status, Binlog: n.stream, Group: n.stream.Cluster(), Log: n.log.With("part", "admin"), Metrics: n.meter,
+		Token: token, TLS: tlsConfig, Users: n.users, Follow: n.follow, Dumps: n.server, Variables: n.variables, Status: n.status, Binlog: n.stream, Group: n.stream.Cluster(), Log: n.log.With("part", "admin"), Metrics: n.meter,
 		Version: versionText(), GoVersion: runtime.Version(),
 	})
 	if err != nil {

@@ -38,7 +38,7 @@ func newTLSServer(t *testing.T, files wire.TLSFiles) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Config{Token: testToken, TLS: cfg, Users: &users{}, Follow: newFollow(), Dumps: &dumps{}, Status: sample, Binlog: exporter{}, Group: &group{}})
+	s, err := New(Config{Token: testToken, TLS: cfg, Users: &users{}, Follow: newFollow(), Dumps: &dumps{}, Variables: newVariables(), Status: sample, Binlog: exporter{}, Group: &group{}})
 	if err != nil {
 		t.Fatal(err)
 	}

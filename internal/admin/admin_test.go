@@ -94,7 +94,7 @@ func newServer(t *testing.T, st Status, e exporter) *Server {
 
 func newServerFor(t *testing.T, st Status, e exporter, g Group) *Server {
 	t.Helper()
-	s, err := New(Config{Token: testToken, Users: &users{}, Follow: newFollow(), Dumps: &dumps{}, Status: func() Status { return st }, Binlog: e, Group: g, Version: "v1", GoVersion: "go9", Now: func() time.Time { return time.Unix(2000, 0) }})
+	s, err := New(Config{Token: testToken, Users: &users{}, Follow: newFollow(), Dumps: &dumps{}, Variables: newVariables(), Status: func() Status { return st }, Binlog: e, Group: g, Version: "v1", GoVersion: "go9", Now: func() time.Time { return time.Unix(2000, 0) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -358,7 +358,7 @@ func TestToken(t *testing.T) {
 	if code, body := ask("GET /readyz", "Bearer "+testToken); code != http.StatusServiceUnavailable || !strings.Contains(body, "because") {
 		t.Errorf("/readyz with the token: %d %s", code, body)
 	}
-	if _, err := New(Config{Status: func() Status { return st }, Binlog: exporter{}, Group: &group{}, Users: &users{}, Follow: newFollow(), Dumps: &dumps{}}); err == nil {
+	if _, err := New(Config{Status: func() Status { return st }, Binlog: exporter{}, Group: &group{}, Users: &users{}, Follow: newFollow(), Dumps: &dumps{}, Variables: newVariables()}); err == nil {
 		t.Error("a server without token")
 	}
 }

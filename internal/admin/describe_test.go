@@ -79,13 +79,14 @@ func (d *describer) operation(r route) object {
 		op["parameters"] = parameters
 	}
 	takes := r.takes
-	if may, is := takes.(optional); is {
+	may, missing := takes.(optional)
+	if missing {
 		takes = may.of
 	}
 	if takes != nil {
 		schema := d.schema(reflect.TypeOf(takes))
 		d.schemas[strings.TrimPrefix(reflect.TypeOf(takes).String(), "admin.")].(object)["additionalProperties"] = false // decode refuses them
-		op["requestBody"] = object{"required": takes == r.takes, "content": object{"application/json": object{"schema": schema}}}
+		op["requestBody"] = object{"required": !missing, "content": object{"application/json": object{"schema": schema}}}
 	}
 	answers := object{"default": object{"$ref": "#/components/responses/Failure"}}
 	content := func(kind string, schema object) object {
@@ -137,6 +138,8 @@ func (d *describer) schema(t reflect.Type) object {
 		return object{"type": "integer", "minimum": 0}
 	case reflect.Float64:
 		return object{"type": "number"}
+	case reflect.Map: // by names
+		return object{"type": "object", "additionalProperties": d.schema(t.Elem())}
 	case reflect.Slice:
 		return object{"type": "array", "items": d.schema(t.Elem())}
 	case reflect.Struct:
@@ -300,12 +303,15 @@ func (o openAPI) check(schema object, v any, at string) (wrong []string) {
 		}
 	case object:
 		properties, is := schema["properties"].(object)
-		if schema["type"] != "object" || !is {
+		others, open := schema["additionalProperties"].(object)
+		if schema["type"] != "object" || !is && !open {
 			return complain("an object")
 		}
 		for name, value := range v {
 			if property, is := properties[name].(object); is {
 				wrong = append(wrong, o.check(property, value, at+"."+name)...)
+			} else if open {
+				wrong = append(wrong, o.check(others, value, at+"."+name)...)
 			} else {
 				wrong = complain("a property that is not described: " + name)
 			}

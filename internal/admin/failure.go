@@ -10,6 +10,7 @@ import (
 	"kingbus/internal/follow"
 	"kingbus/internal/server"
 	"kingbus/internal/stream"
+	"kingbus/internal/variable"
 )
 
 // Failure is the body of every error of the API.
@@ -103,6 +104,7 @@ func known() []failure {
 		{CodeConflict, follow.ErrRunning, "`kingbus source stop`, and `kingbus source start` afterwards"},
 		{CodeConflict, follow.ErrNoSource, "`kingbus source change --host …` says whom to follow"},
 		{CodeConflict, follow.ErrBegun, "leave out where to start; a binlog that begins elsewhere needs empty data folders"},
+		{CodeNotFound, variable.ErrNoVariable, "`kingbus config show` shows the variables"},
 		{CodeNotFound, cluster.ErrNoMember, "`kingbus node list` shows the nodes"},
 		{CodeNotFound, server.ErrNoReplica, "`kingbus replica list` shows those of this node; each node has its own"},
 		{CodeNotFound, stream.ErrNoFile, "`kingbus binlog list` shows the files"},
@@ -114,9 +116,10 @@ func known() []failure {
 func failureOf(err error) (status int, out Failure) {
 	f := failure{code: CodeInternal, err: err}
 	var value *follow.ValueError
+	var set *variable.ValueError
 	if own := (*failure)(nil); errors.As(err, &own) {
 		f = *own
-	} else if errors.As(err, &value) {
+	} else if errors.As(err, &value) || errors.As(err, &set) {
 		f.code = CodeBadRequest
 	} else {
 		for _, k := range known() {

@@ -95,6 +95,8 @@ func bodyFor(path string) string {
 		return `{"host": "h", "port": 1, "user": "u", "password": "p", "heartbeat_seconds": 1.5, "ssl": true, "ssl_verify": true, "ssl_ca": "/c", "ssl_cert": "/c", "ssl_key": "/k", "get_public_key": true}`
 	case "/api/v1/source/start":
 		return `{"until": "b.000001:4"}`
+	case "/api/v1/variables":
+		return `{"set": {"kingbus_retain_size": "5"}, "reset": ["binlog_expire_logs_seconds"]}`
 	case "/api/v1/binlogs/purge":
 		return `{"before": "1970-01-01T01:23:20Z", "dry_run": true}`
 	case "/api/v1/users":

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"kingbus/internal/follow"
+	"kingbus/internal/variable"
 )
 
 // route is a request that the API answers. The mux is made from the list of them, and so is
@@ -61,6 +62,9 @@ func (s *Server) routes(metrics http.HandlerFunc) []route {
 
 		{"GET", "/api/v1/replicas", false, s.replicas, "The clients that pull from this node", nil, Replicas{}},
 		{"DELETE", "/api/v1/replicas/{session}", false, s.change(s.killReplica), "End the session of one of them (KILL)", nil, nil},
+
+		{"GET", "/api/v1/variables", false, s.variables, "What holds for all nodes and can be changed, as SHOW VARIABLES has it", nil, []variable.Shown{}},
+		{"PATCH", "/api/v1/variables", false, s.change(s.changeVariables), "Change variables, or take back what the cluster says of them, on all nodes (SET PERSIST, RESET PERSIST)", VariablesChange{}, nil},
 
 		{"GET", "/api/v1/users", false, s.users, "The accounts", nil, []User{}},
 		{"POST", "/api/v1/users", false, s.change(s.addUser), "Make an account (CREATE USER)", UserChange{}, nil},

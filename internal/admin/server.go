@@ -26,12 +26,13 @@ type Config struct {
 	// Status collects the node's status. It is called for every request and
 	// concurrently, must not block for long, and leaves Ready and Now to the
 	// server: it only gives Reasons.
-	Status func() Status
-	Binlog Binlog
-	Group  Group
-	Users  Users
-	Follow Follow
-	Dumps  Dumps
+	Status    func() Status
+	Binlog    Binlog
+	Group     Group
+	Users     Users
+	Follow    Follow
+	Dumps     Dumps
+	Variables Variables
 	// Metrics are those of the replication path, beside what Status tells; nil = none.
 	Metrics prometheus.Collector
 	// Version and GoVersion label the metric kingbus_build_info.
@@ -67,7 +68,7 @@ type Server struct {
 
 // New makes a server. It does nothing before Serve.
 func New(cfg Config) (*Server, error) {
-	if cfg.Status == nil || cfg.Binlog == nil || cfg.Group == nil || cfg.Users == nil || cfg.Follow == nil || cfg.Dumps == nil {
+	if cfg.Status == nil || cfg.Binlog == nil || cfg.Group == nil || cfg.Users == nil || cfg.Follow == nil || cfg.Dumps == nil || cfg.Variables == nil {
 		return nil, errors.New("admin: a status, a stream, a group, accounts, a source and dumps are needed")
 	}
 	if cfg.Token == "" {

@@ -1,0 +1,42 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"kingbus/internal/variable"
+)
+
+// Variables are what holds for all nodes and can be changed; *variable.Store is one.
+type Variables interface {
+	Show() []variable.Shown
+	Change(ctx context.Context, set map[string]string, reset []string) error
+}
+
+// VariablesChange changes variables, all or none.
+type VariablesChange struct {
+	// Set are values by name, in the form that the list of variables has them.
+	Set map[string]string `json:"set,omitempty"`
+	// Reset are names of those that are as each node's own settings say from then on.
+	Reset []string `json:"reset,omitempty"`
+}
+
+func (s *Server) variables(w http.ResponseWriter, _ *http.Request) {
+	s.json(w, http.StatusOK, s.cfg.Variables.Show())
+}
+
+func (s *Server) changeVariables(ctx context.Context, _ *http.Request, body []byte) (string, error) {
+	c, err := decode[VariablesChange](body, "a change of variables")
+	if err != nil {
+		return "", err
+	}
+	names := append(slices.Sorted(maps.Keys(c.Set)), c.Reset...)
+	if len(names) == 0 {
+		return "", fail(CodeBadRequest, "no variable is named")
+	}
+	return fmt.Sprintf("variables %.256s", strings.Join(names, ", ")), s.cfg.Variables.Change(ctx, c.Set, c.Reset)
+}
