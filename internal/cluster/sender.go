@@ -74,6 +74,12 @@ func (o *outbox) put(m *pb.Message) bool {
 	return true
 }
 
+func (o *outbox) len() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.n
+}
+
 func (o *outbox) drain() []*pb.Message {
 	o.mu.Lock()
 	defer o.mu.Unlock()

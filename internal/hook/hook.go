@@ -7,6 +7,7 @@
 //	Storage      events have been proposed; they are durable at a quorum
 //	RelayIO      the connection to the source, from login to end
 //	Transmit     a dump to a replica, from its request to its end
+//	Raft         the log on this node's disk; who leads the group that keeps it
 //
 // Observers are called in the order in which a Set lists them, in the goroutine of
 // the path, which waits for them: they must not block unless their method says
@@ -15,6 +16,7 @@ package hook
 
 import (
 	"context"
+	"time"
 
 	"kingbus/internal/gtid"
 )
@@ -26,6 +28,7 @@ type Set struct {
 	Storage     []Storage
 	RelayIO     []RelayIO
 	Transmit    []Transmit
+	Raft        []Raft
 }
 
 // Position is a place in a binlog file: in whose file, the field or parameter says
@@ -70,6 +73,32 @@ type Storage interface {
 	// stable storage at a quorum, and applied on this node. Called on every node, in
 	// the apply goroutine.
 	AfterSync(source Position)
+}
+
+// Raft observes the group that keeps the log, on every node.
+type Raft interface {
+	// AfterAppend: entries are on this node's stable storage, which is no commit yet. In
+	// the goroutine that appends.
+	AfterAppend(Appended)
+	// AfterElection: this node knows of another term or leader than before. In Raft's loop,
+	// which must not wait for anything.
+	AfterElection(Election)
+}
+
+// Appended is the entries that one sync has made durable.
+type Appended struct {
+	Last    uint64 // index in the log of the last one
+	Entries int
+	Bytes   int // of payload
+	// Write and Sync are how long writing them took, and the sync behind that.
+	Write, Sync time.Duration
+}
+
+// Election is whom a node takes for the leader.
+type Election struct {
+	Term   uint64
+	Leader uint64 // Raft id; 0: nobody
+	Self   bool   // it is this node
 }
 
 // RelayIO observes one connection to the source after another. Calls for one
