@@ -27,7 +27,7 @@ import (
 type observer struct {
 	name  string
 	calls *calls
-	hook.NoTransmit
+	hook.NoTransmission
 }
 
 type calls struct {
@@ -46,9 +46,9 @@ func (o observer) AfterRollback(hook.Rollback) { o.note("rolled back") }
 func (o observer) AfterFlush(at hook.Position) { o.note("flushed %v", at) }
 func (o observer) AfterSync(at hook.Position)  { o.note("synced %v", at) }
 
-func (o observer) Start(d *hook.Dump) (bool, error) {
+func (o observer) Start(d *hook.Dump) (hook.Transmission, error) {
 	o.note("dump from %v", d.From)
-	return true, nil
+	return o, nil
 }
 
 func (o observer) ReserveHeader(_ *hook.Dump, header []byte) []byte { return append(header, o.name...) }

@@ -149,7 +149,6 @@ type answers struct {
 	*hook.Link
 	name  string // "source" or "master", in the names of the source's variables
 	acks  *acks
-	asks  bool          // the packet that is being taken asked
 	wake  chan struct{} // something may be due
 	waits chan struct{} // answers have begun to wait for replicas
 	group sync.WaitGroup
@@ -419,8 +418,9 @@ func (r *Replica) AfterRead(_ *hook.Link, p *hook.Packet) error {
 		return errors.New("semi-sync was negotiated, but a packet has no semi-sync header")
 	}
 	p.Skip += headerSize
-	a.asks = p.Head[1]&flagAsk != 0
-	p.Restart = p.Restart || a.asks
+	if p.Head[1]&flagAsk != 0 {
+		p.Asked, p.Restart = true, true
+	}
 	return nil
 }
 
@@ -441,7 +441,7 @@ func (r *Replica) AfterQueue(_ *hook.Link, q *hook.Queued) {
 		return
 	}
 	a.acks.entered(q.At.File)
-	if !a.asks {
+	if !q.Asked {
 		return
 	}
 	r.status.Asked++
@@ -530,6 +530,7 @@ func (r *Replica) answer(a *answers) {
 		r.status.Acknowledged++
 		r.status.Last, r.status.LastAt = at, r.now()
 		r.mu.Unlock()
+		a.Answered(at)
 	}
 }
 

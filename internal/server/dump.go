@@ -434,7 +434,7 @@ func (d *sender) startGTID(r Reader) error {
 	}
 	if len(previous) > 0 {
 		d.last += uint64(len(previous))
-		if err := d.write(uint64(len(previous)), previous, d.last); err != nil {
+		if err := d.write(uint64(len(previous)), previous, d.last, binlog.TypePreviousGTIDs); err != nil {
 			return err
 		}
 	}

@@ -212,6 +212,11 @@ func (s *session) observe() (end func(), err error) {
 			}
 			return conn.Flush()
 		},
+		Answered: func(at hook.Position) {
+			for _, o := range s.cfg.Hooks.RelayIO {
+				o.AfterAnswer(&s.link, at)
+			}
+		},
 		Ended: ended,
 	}
 	started := 0
