@@ -195,7 +195,7 @@ func (n *node) openStream(ctx context.Context) error {
 		return nil
 	}})
 	s, err := stream.Open(stream.Config{
-		Dir: n.cfg.DataDir, Log: n.log, Peering: peering, Interrupt: ctx.Done(),
+		Dir: n.cfg.DataDir, Log: n.log.With("part", "store"), Peering: peering, Interrupt: ctx.Done(),
 		Retention:   func() stream.Retention { return n.values.Load().Retention },
 		DiskReserve: n.cfg.DiskReserve, Hooks: n.hooks, Settled: n.settled, Flush: n.flushSource, Tell: n.tell, Told: n.told,
 	})

@@ -108,8 +108,7 @@ func (c *collector) replicas() {
 
 // labels are the replica's in all metrics.
 func (r *Replica) labels() [2]string {
-	d := hook.Dump{UUID: r.UUID, ServerID: r.ServerID}
-	return [2]string{d.Name(), strconv.FormatUint(uint64(r.ServerID), 10)}
+	return [2]string{hook.ReplicaName(r.UUID, r.ServerID), strconv.FormatUint(uint64(r.ServerID), 10)}
 }
 
 // slowest returns one connection of each replica.

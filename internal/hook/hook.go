@@ -246,13 +246,16 @@ type Dump struct {
 // maxName bounds in bytes what a replica calls itself.
 const maxName = 64
 
-// Name tells the replica from others, over all its connections: its uuid, else its
+// Name is the replica's ReplicaName.
+func (d *Dump) Name() string { return ReplicaName(d.UUID, d.ServerID) }
+
+// ReplicaName tells a replica from others, over all its connections: its uuid, else its
 // server id. It is UTF-8 and not long, whatever the replica says.
-func (d *Dump) Name() string {
-	if d.UUID == "" || len(d.UUID) > maxName || !utf8.ValidString(d.UUID) {
-		return fmt.Sprintf("server id %d", d.ServerID)
+func ReplicaName(uuid string, serverID uint32) string {
+	if uuid == "" || len(uuid) > maxName || !utf8.ValidString(uuid) {
+		return fmt.Sprintf("server id %d", serverID)
 	}
-	return strings.ToLower(d.UUID)
+	return strings.ToLower(uuid)
 }
 
 // Sending is an event on its way to a replica.

@@ -331,7 +331,7 @@ func (r *Replica) Has(name, node string, at hook.Position) {
 		r.releasedLocked()
 	}
 	if degraded && !r.chain.degraded {
-		r.log.Info("replicas keep up: acknowledgements to the source wait for them again", "replicas", r.chain.Replicas)
+		r.hereLocked().Info("replicas keep up: acknowledgements to the source wait for them again", "replicas", r.chain.Replicas)
 	}
 }
 
@@ -343,7 +343,7 @@ func (r *Replica) releasedLocked() {
 	none := len(r.chain.waiting) == 0
 	if none && r.held {
 		r.held = false
-		r.log.Info("replicas have caught up: the source waits no longer for them")
+		r.hereLocked().Info("replicas have caught up: the source waits no longer for them")
 	}
 	if r.link == nil {
 		return
@@ -375,13 +375,13 @@ func (r *Replica) expire(a *answers) {
 		case now.Before(late):
 			timer.Reset(late.Sub(now))
 		case r.chain.expire(now):
-			r.log.Warn("replicas take too long: the source is acknowledged what a quorum has, until they keep up again", "replicas", r.chain.Replicas, "timeout", r.chain.Timeout)
+			r.hereLocked().Warn("replicas take too long: the source is acknowledged what a quorum has, until they keep up again", "replicas", r.chain.Replicas, "timeout", r.chain.Timeout)
 			r.releasedLocked()
 			timer.Reset(time.Hour)
 		default: // it is held until they have it
 			if !r.held {
 				r.held = true
-				r.log.Warn("replicas take too long: commits at the source hang until they have what waits", "replicas", r.chain.Replicas, "timeout", r.chain.Timeout,
+				r.hereLocked().Warn("replicas take too long: commits at the source hang until they have what waits", "replicas", r.chain.Replicas, "timeout", r.chain.Timeout,
 					"next_step", "see `kingbus status` which replicas lag; or SET GLOBAL kingbus_acknowledge = 'quorum', on any node")
 			}
 			timer.Reset(r.chain.Timeout)
@@ -477,14 +477,23 @@ func (a *answers) notify() {
 func (r *Replica) Stop(*hook.Link) {
 	r.mu.Lock()
 	a := r.link
-	r.link, r.held = nil, false
 	if a != nil {
 		r.changeLocked(StateOff)
 	}
+	r.link, r.held = nil, false
 	r.mu.Unlock()
 	if a != nil {
 		a.group.Wait()
 	}
+}
+
+// hereLocked is the log for lines about the link to the source: they say up to where
+// everything is durable.
+func (r *Replica) hereLocked() *slog.Logger {
+	if r.link == nil {
+		return r.log
+	}
+	return r.log.With("source", r.link.Source, "file", r.durable.File, "pos", r.durable.Pos)
 }
 
 // changeLocked notes a state of the source.
@@ -496,11 +505,11 @@ func (r *Replica) changeLocked(s State) {
 	st.State, st.Since = s, r.now()
 	switch s {
 	case StateAsync:
-		r.log.Warn("the source has fallen back to asynchronous replication: its commits do not wait for kingbus any more")
+		r.hereLocked().Warn("the source has fallen back to asynchronous replication: its commits do not wait for kingbus any more")
 	case StateWaiting:
-		r.log.Info("the source waits for kingbus before it confirms commits (semi-synchronous replication)")
+		r.hereLocked().Info("the source waits for kingbus before it confirms commits (semi-synchronous replication)")
 	default:
-		r.log.Debug("semi-synchronous replication", "state", s)
+		r.hereLocked().Debug("semi-synchronous replication", "state", s)
 	}
 }
 
@@ -573,7 +582,7 @@ func (r *Replica) watch(a *answers) {
 		}
 		if err != nil {
 			if ctx.Err() == nil {
-				r.log.Debug("could not ask the source for the state of semi-synchronous replication", "error", err)
+				r.log.Debug("could not ask the source for the state of semi-synchronous replication", "source", a.Source, "error", err)
 			}
 			if session != nil {
 				_ = session.Close()

@@ -143,10 +143,10 @@ func (s *Source) watch() {
 		s.mu.Lock()
 		was := s.waits.on
 		late := s.waits.expire(s.now())
-		fell := was && !s.waits.on
+		fell, last := was && !s.waits.on, s.last
 		s.mu.Unlock()
 		if fell {
-			s.log.Warn("no replica has acknowledged in time: semi-synchronous replication is off until one has caught up", "timeout", s.waits.Timeout)
+			s.log.Warn("no replica has acknowledged in time: semi-synchronous replication is off until one has caught up", "file", last.File, "pos", last.Pos, "timeout", s.waits.Timeout)
 		}
 		if late.IsZero() {
 			timer.Reset(time.Hour)
@@ -242,8 +242,13 @@ func (s *Source) Start(d *hook.Dump) (hook.Transmission, error) {
 	}
 	s.mu.Unlock()
 	tell()
-	s.log.Info("a semi-synchronous replica", "replica", r.name, "address", d.Address, "session", d.Session)
+	s.log.Info("a semi-synchronous replica", who(d)...)
 	return s, nil
+}
+
+// who says which replica it is, and where its dump began.
+func who(d *hook.Dump) []any {
+	return []any{"session", d.Session, "from", d.Address, "replica", d.Name(), "server_id", d.ServerID, "file", d.From.File, "pos", d.From.Pos}
 }
 
 func isSet(value string) bool { return value != "" && value != "0" }
@@ -253,7 +258,7 @@ func (s *Source) ackLocked(r *reader, at place) {
 	was := s.waits.on
 	s.waits.ack(r.name, at, s.now())
 	if s.waits.on && !was {
-		s.log.Info("a replica has caught up: semi-synchronous replication is on", "replica", r.name)
+		s.log.Info("a replica has caught up: semi-synchronous replication is on", "replica", r.name, "file", s.last.File, "pos", s.last.Pos)
 	}
 }
 
@@ -311,7 +316,7 @@ func (s *Source) receive(d *hook.Dump, packet []byte) (tell func()) {
 		if s.waits.counts.Refused = n; n&(n-1) != 0 {
 			return nobody // the 1st, 2nd, 4th, 8th … are told
 		}
-		s.log.Warn("refused a semi-sync acknowledgement", "replica", r.name, "address", d.Address, "refused", n, "error", err)
+		s.log.Warn("refused a semi-sync acknowledgement", append(who(d), "refused", n, "error", err)...)
 		return nobody
 	}
 	s.waits.counts.Replies++

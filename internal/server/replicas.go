@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"kingbus/internal/hook"
 	"kingbus/internal/stream"
 )
 
@@ -160,7 +161,8 @@ func (s *Server) kick(c *session) {
 		if other == c || o.Mode == "" || o.UUID != me.UUID || me.UUID == "" && o.ServerID != me.ServerID {
 			continue
 		}
-		other.log.Warn("a replica with the same identity has connected; the older dump ends", "uuid", me.UUID, "server_id", me.ServerID, "by", me.Address)
+		other.log.Warn("a replica with the same identity has connected; the older dump ends", "replica", hook.ReplicaName(me.UUID, me.ServerID), "server_id", me.ServerID,
+			"file", o.Sent.File, "pos", o.Sent.Pos, "by", me.Address)
 		other.endDump(errKicked)
 	}
 }

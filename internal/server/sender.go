@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +30,7 @@ const minHeartbeat = time.Millisecond
 type sender struct {
 	conn   *wire.Session
 	report func(sent progress) // told after each chunk
+	log    *slog.Logger        // says which replica it is
 
 	req dumpRequest
 	// byPosition: the request names where to start; otherwise its set does.
@@ -441,6 +443,9 @@ func fatal(format string, args ...any) error { return &fatalError{text: fmt.Spri
 func doubtful(format string, args ...any) error {
 	return &fatalError{text: fmt.Sprintf(format, args...), doubtful: true}
 }
+
+// here is the log for lines about the dump: they say how far it got.
+func (d *sender) here() *slog.Logger { return d.log.With("file", d.file, "pos", d.pos) }
 
 // where is for messages: how far the dump got, "" before it began.
 func (d *sender) where() string {

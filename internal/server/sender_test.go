@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"testing"
@@ -41,7 +42,7 @@ func madeChunk(t testing.TB, n, size int) stream.Chunk {
 
 func sinkSender(req dumpRequest) *sender {
 	return &sender{
-		conn: &wire.Session{Conn: wire.NewConn(sink{}, 0, 0)}, report: func(progress) {}, req: req, serverID: 1,
+		conn: &wire.Session{Conn: wire.NewConn(sink{}, 0, 0)}, report: func(progress) {}, log: slog.New(slog.DiscardHandler), req: req, serverID: 1,
 		file: "binlog.000001", checksum: binlog.ChecksumCRC32, types: 42, period: time.Hour, sentAt: time.Now(),
 	}
 }
