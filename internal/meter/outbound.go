@@ -43,7 +43,7 @@ const maxReplicas = 256
 const otherReplicas = "others"
 
 // served is where the newest transaction ends in the served binlog, and since when it can be
-// read.
+// read. A dump that sends it before the news of the commit is here is not timed.
 type served struct {
 	at    hook.Position
 	since moment
