@@ -92,10 +92,16 @@ func TestOrder(t *testing.T) {
 				}
 				return
 			}
+			// Who proposes and who applies are two goroutines: in what order these two tell of
+			// the same run is open.
 			of := map[string][]string{}
-			for _, c := range all.list {
-				name, what, _ := strings.Cut(c, " ")
-				of[name] = append(of[name], what)
+			for _, flushed := range []bool{false, true} {
+				for _, c := range all.list {
+					name, what, _ := strings.Cut(c, " ")
+					if strings.HasPrefix(what, "flushed ") == flushed {
+						of[name] = append(of[name], what)
+					}
+				}
 			}
 			if !slices.Equal(of["a"], of["b"]) || len(of["a"]) < 8 {
 				t.Errorf("a was told\n%s\nb\n%s", strings.Join(of["a"], "\n"), strings.Join(of["b"], "\n"))
