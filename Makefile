@@ -21,9 +21,9 @@ build: ## bin/kingbus
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/kingbus ./cmd/kingbus
 
 .PHONY: docs
-docs: ## docs/configuration.md, as the program describes its settings, and openapi.json, as routes and types are
+docs: ## docs/configuration.md, docs/metrics.md and openapi.json, as settings, metrics, routes and types are
 	$(GO) run ./cmd/kingbus config docs > docs/configuration.md
-	$(GO) test ./internal/admin -run '^TestOpenAPI$$' -count=1 -update
+	$(GO) test ./internal/admin -run '^(TestOpenAPI|TestMetricsPage)$$' -count=1 -update
 
 .PHONY: test
 test: ## all tests with the race detector, those with real MySQL servers included (fetched once, see CONTRIBUTING.md)

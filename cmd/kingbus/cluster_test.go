@@ -145,6 +145,11 @@ func TestCluster(t *testing.T) {
 		if _, body := m.get("/metrics"); !strings.Contains(body, `kingbus_cluster_peer_up{peer="`+gone.name+`"} 0`) || !strings.Contains(body, "kingbus_cluster_has_leader 1") {
 			t.Errorf("metrics:\n%s", body)
 		}
+		if !slices.ContainsFunc(m.logged("no connection to a peer; trying on"), func(l map[string]any) bool {
+			return l["node"] == m.name && l["peer"] == gone.name && l["address"] != nil && l["last_entry"] != nil && l["error"] != nil
+		}) {
+			t.Errorf("%s does not log that it lacks %s", m.name, gone.name)
+		}
 	}
 	last := rest[0]
 	last.want(exitFailed, []string{"not compared: " + gone.name, "compared this node with " + rest[1].name}, "verify")

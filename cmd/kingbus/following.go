@@ -114,13 +114,14 @@ func (n *node) flushSource(ctx context.Context) error {
 // stopFollowing says STOP REPLICA for the cluster, unless somebody has said something else
 // meanwhile.
 func (n *node) stopFollowing(ctx context.Context, as follow.Setting) error {
-	n.log.Info("the source was followed up to where START REPLICA UNTIL said", "until", as.Until)
+	log, end := n.log.With("source", orNone(n.sourceOf(as).Addr())), n.stream.Status().SourceEnd
+	log.Info("the source was followed up to where START REPLICA UNTIL said", "until", as.Until, "file", end.File, "pos", end.Pos)
 	for {
 		err := n.follow.Reached(ctx, as)
 		if err == nil || ctx.Err() != nil {
 			return nil
 		}
-		n.log.Warn("the cluster cannot be told to stop; trying again", "error", err)
+		log.Warn("the cluster cannot be told to stop; trying again", "error", err)
 		select {
 		case <-ctx.Done():
 			return nil

@@ -27,6 +27,7 @@ import (
 	"kingbus/internal/semisync"
 	"kingbus/internal/server"
 	"kingbus/internal/source"
+	"kingbus/internal/sql"
 	"kingbus/internal/stream"
 	"kingbus/internal/variable"
 	"kingbus/internal/vfs"
@@ -89,7 +90,8 @@ type stage struct {
 
 // newNode checks all that can be checked without touching anything.
 func newNode(cfg *config.Config, log *slog.Logger) (*node, error) {
-	n := &node{cfg: cfg, log: log, started: time.Now(), broken: make(chan error, 8), meter: meter.New()}
+	n := &node{cfg: cfg, log: log, started: time.Now(), broken: make(chan error, 8)}
+	n.meter = meter.New(meter.Config{Slow: cfg.SlowCommit, Log: log.With("part", "meter")})
 	n.semi = semisync.NewReplica(cfg.Source.SemiSync, cfg.Source.Acknowledge, &n.served, log.With("part", "semi-sync"))
 	n.semi.Observe(&n.hooks)
 	n.meter.Observe(&n.hooks)
@@ -195,7 +197,7 @@ func (n *node) openStream(ctx context.Context) error {
 		return nil
 	}})
 	s, err := stream.Open(stream.Config{
-		Dir: n.cfg.DataDir, Log: n.log, Peering: peering, Interrupt: ctx.Done(),
+		Dir: n.cfg.DataDir, Log: n.log.With("part", "store"), Peering: peering, Interrupt: ctx.Done(),
 		Retention:   func() stream.Retention { return n.values.Load().Retention },
 		DiskReserve: n.cfg.DiskReserve, Hooks: n.hooks, Settled: n.settled, Flush: n.flushSource, Tell: n.tell, Told: n.told,
 	})
@@ -292,7 +294,7 @@ func (n *node) startServer(context.Context) error {
 		Stream: server.Binlog(n.stream), Accounts: n.users, Users: n.users, Follow: n.follow,
 		TLS: tlsConfig, RSAKey: material.Password, AllowNative: true,
 		MaxConnections: n.cfg.MaxConnections, Log: n.log.With("part", "server"), Unfit: n.unfit,
-		Hooks: n.hooks, Globals: n.variables, Flush: n.stream.FlushSource, Status: n.waits.StatusVariables, Replication: n.replication,
+		Hooks: n.hooks, Globals: n.variables, Flush: n.stream.FlushSource, Status: n.statusVariables, Replication: n.replication,
 	})
 	if err != nil {
 		return err
@@ -336,6 +338,11 @@ func (n *node) adminURL() string {
 		scheme = "https://"
 	}
 	return scheme + n.web.Addr().String()
+}
+
+// statusVariables are those of SHOW STATUS that the server does not know.
+func (n *node) statusVariables() []sql.Variable {
+	return append(n.waits.StatusVariables(), sql.Variable{Name: "Bytes_sent", Type: sql.VarUint, Default: sql.Uint(n.meter.Sent().Bytes)})
 }
 
 func (n *node) startAdmin(context.Context) error {

@@ -56,16 +56,17 @@ func (n *node) watchLeader(context.Context) error {
 // logLeader logs who leads and returns the leader's Raft id; last is who led before. A node
 // that is just being taken in does not know the leader's name yet.
 func (n *node) logLeader(last uint64) uint64 {
-	c := n.clusterStatus()
+	c, st := n.clusterStatus(), n.stream.Status()
+	end := []any{"file", st.End.File, "pos", st.End.Pos}
 	switch {
 	case c.LeaderID == last || c.LeaderID != 0 && c.Leader == "":
 		return last
 	case c.LeaderID == 0:
-		n.log.Info("no leader is known: serving what is known to be committed", "node", c.Name)
+		n.log.Info("no leader is known: serving what is known to be committed", append([]any{"term", st.Node.Term}, end...)...)
 	case c.Role == admin.RoleLeader:
-		n.log.Info("this node leads", "node", c.Name)
+		n.log.Info("this node leads", append([]any{"term", st.Node.Term}, end...)...)
 	default:
-		n.log.Info("following the leader", "node", c.Name, "leader", c.Leader, "role", string(c.Role))
+		n.log.Info("following the leader", append([]any{"peer", c.Leader, "role", string(c.Role), "term", st.Node.Term}, end...)...)
 	}
 	return c.LeaderID
 }

@@ -19,16 +19,19 @@ func (n *node) status() admin.Status {
 		Started: n.started.UTC(),
 		Node: admin.Node{
 			ServerID: st.Identity.ServerID, ServerUUID: st.Identity.ServerUUID, RaftID: st.Node.RaftID, Leader: st.Node.Leader, Term: st.Node.Term,
-			Applied: st.Node.Applied, Committed: st.Node.Committed, FirstIndex: st.Node.FirstIndex, LastIndex: st.Node.LastIndex, Epoch: st.Epoch,
+			Applied: st.Node.Applied, Committed: st.Node.Committed, FirstIndex: st.Node.FirstIndex, LastIndex: st.Node.LastIndex, Epoch: st.Epoch, Queues: st.Node.Queues,
 		},
 		Stream: admin.Stream{
 			End: st.End, Executed: st.Executed, Purged: st.Purged, Transactions: st.Transactions,
 			LastEvent: fromUnix(st.LastEventTime), Files: st.Files, Followed: st.Followed,
 		},
-		Disk:     admin.Disk{Dir: n.cfg.DataDir, Used: st.Node.Bytes, Segments: st.Node.Segments, Reserve: n.cfg.DiskReserve},
-		Cluster:  group,
-		Source:   n.sourceStatus(st, group),
-		Replicas: n.server.Replicas(),
+		Disk:    admin.Disk{Dir: n.cfg.DataDir, Used: st.Node.Bytes, Segments: st.Node.Segments, Reserve: n.cfg.DiskReserve},
+		Cluster: group,
+		Source:  n.sourceStatus(st, group),
+	}
+	sent := n.meter.Dumps()
+	for _, r := range n.server.Replicas() {
+		out.Replicas = append(out.Replicas, admin.Replica{ReplicaStatus: r, Traffic: sent[r.Session]})
 	}
 	for _, f := range st.Files {
 		out.Stream.Bytes += f.Size
@@ -38,11 +41,11 @@ func (n *node) status() admin.Status {
 	} else {
 		out.Disk.Free, out.Disk.Total = space.Free, space.Total
 	}
-	c := n.server.Counters()
+	c, all := n.server.Counters(), n.meter.Sent()
 	out.SemiSync = n.waits.Status()
 	out.Clients = admin.Clients{
 		Connections: c.Open, Accepted: c.Connections, Refused: c.Refused, FailedLogins: c.FailedLogins,
-		Dumps: c.Dumps, Queries: c.Queries, EventsSent: c.Events, BytesSent: c.Bytes,
+		Dumps: c.Dumps, Queries: c.Queries, EventsSent: all.Events, BytesSent: all.Bytes,
 	}
 	if err := n.stream.Err(); err != nil {
 		out.Reasons = append(out.Reasons, fmt.Sprintf("the store has failed: %v", err))
@@ -127,7 +130,17 @@ func (n *node) sourceStatus(st stream.Status, group admin.Cluster) admin.Source 
 	out.Since, out.Connected = utc(s.ConnectedSince), !s.ConnectedSince.IsZero()
 	out.TLS, out.Received = s.TLS, s.Received
 	out.LastEvent, out.LastHeard, out.NextTry = fromUnix(s.LastEventTime), utc(s.LastHeard), utc(s.NextTry)
-	out.Connects, out.Events, out.Bytes = s.Connects, s.Events, s.Bytes
+	in := n.meter.Received()
+	out.Connects, out.Events, out.Bytes, out.Transactions = in.Links, in.Events, in.Bytes, in.Transactions
+	if out.Connected {
+		received, proposed := n.meter.Hops()
+		out.Received, out.Proposed = stream.Coordinates(received), stream.Coordinates(proposed)
+		behind := s.LastEventAge
+		if s.Received != st.SourceEnd && s.LastEventTime > 0 {
+			behind = time.Since(fromUnix(s.LastEventTime))
+		}
+		out.Behind = new(max(0, behind.Seconds()))
+	}
 	out.Error, out.ErrorAt = s.LastError, utc(s.LastErrorAt)
 	if s.Problem != nil {
 		plain := *s.Problem
@@ -202,11 +215,9 @@ func (n *node) linkStatus(group admin.Cluster) *server.Replication {
 	} else {
 		r.ErrorAt = time.Time{}
 	}
-	if r.Running == "Yes" {
-		r.Known = true
-		if end := s.Received; end.File != "" && end != st.SourceEnd && st.LastEventTime > 0 {
-			r.Behind = time.Since(fromUnix(st.LastEventTime))
-		}
+	r.Known = r.Running == "Yes"
+	if out.Behind != nil {
+		r.Behind = time.Duration(*out.Behind * float64(time.Second))
 	}
 	return r
 }

@@ -76,6 +76,8 @@ with --join instead of --initial-cluster, and then added with ` + "`kingbus node
 	return cmd
 }
 
+// newLog makes the log of a node: every line names it. What else lines carry is in the
+// README.
 func newLog(w io.Writer, cfg *config.Config) *slog.Logger {
 	options := &slog.HandlerOptions{Level: cfg.LogLevel}
 	if cfg.LogFormat == "json" {
@@ -86,9 +88,9 @@ func newLog(w io.Writer, cfg *config.Config) *slog.Logger {
 			}
 			return a
 		}
-		return slog.New(slog.NewJSONHandler(w, options))
+		return slog.New(slog.NewJSONHandler(w, options)).With("node", cfg.Peers.Name)
 	}
-	return slog.New(slog.NewTextHandler(w, options))
+	return slog.New(slog.NewTextHandler(w, options)).With("node", cfg.Peers.Name)
 }
 
 // serve runs a node until ctx ends or something fails.
@@ -109,7 +111,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	}
 	if err = n.start(ctx); err == nil && ctx.Err() == nil {
 		log.Info("ready", "mysql", n.mysql.Addr().String(), "admin", n.adminURL(), "source", orNone(cfg.Source.Addr()),
-			"node", cfg.Peers.Name, "peers", orNone(cfg.Peers.Advertise), "end", endText(n.stream.Status().End), "after", time.Since(started).Round(time.Millisecond))
+			"peers", orNone(cfg.Peers.Advertise), "end", endText(n.stream.Status().End), "after", time.Since(started).Round(time.Millisecond))
 		select {
 		case <-ctx.Done():
 		case <-n.stream.Failed():

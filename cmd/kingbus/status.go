@@ -14,7 +14,6 @@ import (
 	"kingbus/internal/admin"
 	"kingbus/internal/gtid"
 	"kingbus/internal/semisync"
-	"kingbus/internal/server"
 	"kingbus/internal/source"
 )
 
@@ -123,7 +122,7 @@ func writeStatus(out io.Writer, st admin.Status) error {
 }
 
 // writeReplicas writes the table of those who pull from a node.
-func writeReplicas(out io.Writer, now time.Time, replicas []server.ReplicaStatus) error {
+func writeReplicas(out io.Writer, now time.Time, replicas []admin.Replica) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "  SESSION\tSERVER ID\tNAME\tADDRESS\tMODE\tSENT UP TO\tLAG\tSTATE\tSINCE")
 	for _, r := range replicas {

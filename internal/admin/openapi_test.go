@@ -17,7 +17,7 @@ import (
 	"kingbus/internal/semisync"
 )
 
-var update = flag.Bool("update", false, "write openapi.json anew, as the routes and types are (make docs)")
+var update = flag.Bool("update", false, "write openapi.json and docs/metrics.md anew, as routes, types and metrics are (make docs)")
 
 // openAPI is what the tests read of the description.
 type openAPI struct {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"kingbus/internal/meter"
 	"kingbus/internal/server"
 )
 
@@ -21,8 +22,14 @@ type Replicas struct {
 	// Node is the name of that node, which was asked: each knows its own only.
 	Node string `json:"node"`
 	// Now is the node's clock when it answered.
-	Now      time.Time              `json:"now"`
-	Replicas []server.ReplicaStatus `json:"replicas"`
+	Now      time.Time `json:"now"`
+	Replicas []Replica `json:"replicas"`
+}
+
+// Replica is a client that pulls the binlog, and what it was sent in this session.
+type Replica struct {
+	server.ReplicaStatus
+	meter.Traffic
 }
 
 func (s *Server) replicas(w http.ResponseWriter, _ *http.Request) {

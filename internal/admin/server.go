@@ -17,7 +17,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"kingbus/internal/cluster"
-	"kingbus/internal/server"
 	"kingbus/internal/stream"
 )
 
@@ -153,7 +152,7 @@ func (s *Server) snapshot() Status {
 	st.Now = s.cfg.Now().UTC()
 	st.Ready = len(st.Reasons) == 0
 	if st.Replicas == nil {
-		st.Replicas = []server.ReplicaStatus{}
+		st.Replicas = []Replica{}
 	}
 	if st.Stream.Files == nil {
 		st.Stream.Files = []stream.File{}

@@ -19,9 +19,9 @@ package admin
 import (
 	"time"
 
+	"kingbus/internal/cluster"
 	"kingbus/internal/gtid"
 	"kingbus/internal/semisync"
-	"kingbus/internal/server"
 	"kingbus/internal/stream"
 )
 
@@ -45,7 +45,7 @@ type Status struct {
 	// SemiSync is this node's part as a semi-synchronous source of its replicas.
 	SemiSync semisync.SourceStatus `json:"semi_sync"`
 	// Replicas are the clients that pull the binlog from this node.
-	Replicas []server.ReplicaStatus `json:"replicas"`
+	Replicas []Replica `json:"replicas"`
 }
 
 // Node is this process's part in the cluster.
@@ -61,6 +61,8 @@ type Node struct {
 	FirstIndex uint64 `json:"first_index"`
 	LastIndex  uint64 `json:"last_index"`
 	Epoch      uint64 `json:"epoch"`
+	// Queues are what waits in this node.
+	Queues cluster.Queues `json:"queues"`
 }
 
 // States that package source does not know: there is no source, and another node
@@ -97,12 +99,20 @@ type Source struct {
 	ServerID    uint32             `json:"server_id,omitempty"`
 	ServerUUID  string             `json:"server_uuid,omitempty"`
 	Version     string             `json:"version,omitempty"`
-	// Connects counts the links since the process started.
-	Connects uint64 `json:"connects"`
-	Events   uint64 `json:"events"`
-	Bytes    uint64 `json:"bytes"`
-	// Received is up to where bytes have come, which may be inside a transaction.
+	// Connects counts the links of this node since the process started; Events, Bytes and
+	// Transactions what came over them.
+	Connects     uint64 `json:"connects"`
+	Events       uint64 `json:"events"`
+	Bytes        uint64 `json:"bytes"`
+	Transactions uint64 `json:"transactions"`
+	// Received is up to where events have come, which may be inside a transaction, and
+	// Proposed up to where this node has offered them to the log.
 	Received stream.Coordinates `json:"received"`
+	Proposed stream.Coordinates `json:"proposed"`
+	// Behind is how far in seconds what is committed is behind the source, by both clocks:
+	// the age of the newest event, when it came or, until it is committed, now; 0 when the
+	// source has no more. nil: this node does not follow the source at present.
+	Behind *float64 `json:"seconds_behind,omitempty"`
 	// LastEvent is when the newest event was made, by the source's clock.
 	LastEvent time.Time `json:"last_event,omitzero"`
 	// LastHeard is when the source last sent anything, heartbeats too.

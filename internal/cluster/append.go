@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
 
+	"kingbus/internal/hook"
 	"kingbus/internal/segment"
 )
 
@@ -188,13 +189,16 @@ func (w *writer) flush(works []work) error {
 		if w.n.cfg.Pause != nil {
 			w.n.cfg.Pause()
 		}
+		began := time.Now()
 		at, err := w.n.segments.Append(w.batch)
 		if err != nil {
 			return fmt.Errorf("append entries: %w", err)
 		}
+		written := time.Now()
 		if err := w.n.segments.Sync(); err != nil {
 			return fmt.Errorf("sync log: %w", err)
 		}
+		w.observe(written.Sub(began), time.Since(written))
 		for i := range at {
 			w.slots[i].at = at[i]
 		}
@@ -205,6 +209,20 @@ func (w *writer) flush(works []work) error {
 		w.n.deliver(wk.m.GetResponses())
 	}
 	return nil
+}
+
+// observe tells of a batch that is durable.
+func (w *writer) observe(write, sync time.Duration) {
+	if len(w.n.cfg.Hooks) == 0 {
+		return
+	}
+	a := hook.Appended{Last: w.batch[len(w.batch)-1].Index, Entries: len(w.batch), Write: write, Sync: sync}
+	for _, e := range w.batch {
+		a.Bytes += len(e.Payload)
+	}
+	for _, o := range w.n.cfg.Hooks {
+		o.AfterAppend(a)
+	}
 }
 
 // noSpace tells whether the disk is full, which is no reason to stop.

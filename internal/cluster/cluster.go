@@ -45,6 +45,7 @@ import (
 	"go.etcd.io/raft/v3"
 	"golang.org/x/sync/errgroup"
 
+	"kingbus/internal/hook"
 	"kingbus/internal/segment"
 	"kingbus/internal/vfs"
 )
@@ -86,6 +87,8 @@ type Config struct {
 	Buffer func(n int) []byte
 	// Pause is called before entries are written: a slow disk, in tests.
 	Pause func()
+	// Hooks observe the node.
+	Hooks []hook.Raft
 	Peering
 	// Extra returns what all other nodes are told twice a second, as JSON; see
 	// PeerExtras and ReportNow. Heard, if set, is given what others tell as it comes. They
@@ -415,6 +418,26 @@ type Status struct {
 	Format                uint16    // that the group writes
 	Installing            *Progress // nil: this node lacks nothing that a snapshot has to bring
 	Damaged               int       // entries that are being fetched again
+	Queues                Queues
+}
+
+// Queues are what waits in a node for its turn.
+type Queues struct {
+	// Proposals of this node that are not applied yet, and their bytes: the back pressure
+	// on who proposes.
+	Proposals     int `json:"proposals"`
+	ProposalBytes int `json:"proposal_bytes"`
+	// Intake is in bytes what peers have sent and is not on disk yet: the back pressure on
+	// them.
+	Intake int `json:"intake"`
+	// Appends and Applies are what the two goroutines have before them, in pieces as Raft
+	// gives them out.
+	Appends int `json:"appends"`
+	Applies int `json:"applies"`
+	// Window counts the entries that are kept for peers which are behind, and WindowBytes
+	// the payload among them that waits in memory to be applied.
+	Window      int `json:"window"`
+	WindowBytes int `json:"window_bytes"`
 }
 
 // Status returns a snapshot.
@@ -430,6 +453,7 @@ func (n *Node) Status() Status {
 	if c := n.contact.Load(); c != nil {
 		s.LeaderID, s.Since = c.leader, c.since
 	}
+	s.Queues = n.queues()
 	n.repairer.mu.Lock()
 	s.Damaged = len(n.repairer.todo)
 	n.repairer.mu.Unlock()
@@ -438,6 +462,14 @@ func (n *Node) Status() Status {
 		s.Bytes += info.Bytes
 	}
 	return s
+}
+
+func (n *Node) queues() Queues {
+	q := Queues{Appends: n.appends.len(), Applies: n.applies.len()}
+	q.Proposals, q.ProposalBytes = n.staging.held()
+	q.Intake = n.intake.held()
+	q.Window, q.WindowBytes = n.window.held()
+	return q
 }
 
 // Waiting tells whether this node belongs to no cluster yet.

@@ -95,6 +95,13 @@ func (s *staging) put(number uint64, payload []byte) (wait <-chan struct{}) {
 	return nil
 }
 
+// held returns how many calls there are, and their bytes.
+func (s *staging) held() (calls, bytes int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.calls), s.bytes
+}
+
 // take returns the payload, once; nil when it is not there.
 func (s *staging) take(number uint64) []byte {
 	s.mu.Lock()

@@ -160,7 +160,7 @@ func (i *installer) install(ctx context.Context, job checkpoint) error {
 				break
 			}
 			purged = purged || errors.Is(err, errGone)
-			n.log.Warn("could not fetch the log from a peer; trying on", "peer", m.Name, "error", err)
+			n.log.Warn("could not fetch the log from a peer; trying on", "peer", m.Name, "last_entry", n.segments.LastIndex(), "error", err)
 		}
 		if err != nil && purged {
 			i.renew(ctx)
@@ -217,10 +217,10 @@ func (i *installer) renew(ctx context.Context) {
 		c, err = decodeCheckpoint(answer.Snapshot)
 	}
 	if err != nil {
-		n.log.Warn("what this node lacks was purged meanwhile, and the leader gave no newer snapshot; trying on", "leader", leader.Name, "error", err)
+		n.log.Warn("what this node lacks was purged meanwhile, and the leader gave no newer snapshot; trying on", "peer", leader.Name, "error", err)
 		return
 	}
-	n.log.Info("what this node lacks was purged meanwhile; it begins with a newer snapshot", "entry", c.index)
+	n.log.Info("what this node lacks was purged meanwhile; it begins with a newer snapshot", "peer", leader.Name, "entry", c.index)
 	n.inbox.push(incoming{m: snapshotMessage(c, answer.Snapshot, leader.ID, n.id, answer.Term)})
 }
 
@@ -278,7 +278,7 @@ func (i *installer) readBack(ctx context.Context, from, to uint64) error {
 			if err = i.n.repairer.repair(ctx, corrupt); err == nil || errors.Is(err, segment.ErrRange) { // it is sound by now
 				continue
 			}
-			i.n.log.Error("a damaged entry of the log cannot be repaired yet; trying again", "entry", corrupt.Index, "file", corrupt.File, "offset", corrupt.Offset, "error", err)
+			i.n.log.Error("a damaged entry of the log cannot be repaired yet; trying again", "entry", corrupt.Index, "path", corrupt.File, "offset", corrupt.Offset, "error", err)
 			select {
 			case <-ctx.Done():
 				return ctx.Err()

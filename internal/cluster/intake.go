@@ -38,6 +38,13 @@ func (q *intake) reserve(ctx context.Context, n int) error {
 	}
 }
 
+// held returns how many bytes are reserved.
+func (q *intake) held() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.used
+}
+
 func (q *intake) release(n int) {
 	if n == 0 {
 		return

@@ -9,6 +9,8 @@ import (
 
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
+
+	"kingbus/internal/hook"
 )
 
 // proposal is one entry on its way into the Raft loop.
@@ -207,8 +209,15 @@ func (n *Node) observeRole() {
 	if n.term != st.GetTerm() || !leads {
 		n.staging.forget()
 	}
+	old := n.contact.Load()
+	changed := old == nil || old.leader != st.Lead
+	if changed || n.term != st.GetTerm() {
+		for _, o := range n.cfg.Hooks {
+			o.AfterElection(hook.Election{Term: st.GetTerm(), Leader: st.Lead, Self: leads})
+		}
+	}
 	n.term = st.GetTerm()
-	if old := n.contact.Load(); old == nil || old.leader != st.Lead {
+	if changed {
 		n.contactMu.Lock()
 		n.contact.Store(&contact{leader: st.Lead, since: time.Now()})
 		if n.contactWake != nil {

@@ -72,6 +72,10 @@ type MemberStatus struct {
 	// the leader sends: "replicate", "probe", "snapshot". Leader only.
 	Match uint64 `json:"match,omitempty"`
 	State string `json:"state,omitempty"`
+	// Inflight is how many messages with entries it has not answered yet. Leader only.
+	Inflight int `json:"inflight,omitempty"`
+	// Queued is how many messages wait in this node to be sent to it.
+	Queued int `json:"queued,omitempty"`
 	// Applied, First and Last are its own words.
 	Applied    uint64    `json:"applied"`
 	First      uint64    `json:"first"`
@@ -104,12 +108,12 @@ func (n *Node) Members() []MemberStatus {
 			s.Installing = r.Installing
 		}
 		if pr, ok := progress[m.ID]; ok {
-			s.Match = pr.Match
+			s.Match, s.Inflight = pr.Match, pr.Inflights.Count()
 			s.State = map[tracker.StateType]string{
 				tracker.StateProbe: "probe", tracker.StateReplicate: "replicate", tracker.StateSnapshot: "snapshot",
 			}[pr.State]
 		}
-		s.Error = n.peers.brokenTo(m.ID)
+		s.Error, s.Queued = n.peers.linkTo(m.ID)
 		out = append(out, s)
 	}
 	slices.SortFunc(out, func(a, b MemberStatus) int {
@@ -118,20 +122,22 @@ func (n *Node) Members() []MemberStatus {
 	return out
 }
 
-// brokenTo tells why there is no connection to a node; "" if there is one.
-func (p *peers) brokenTo(id uint64) string {
+// linkTo tells why there is no connection to a node, "" if there is one, and how many
+// messages wait for it.
+func (p *peers) linkTo(id uint64) (broken string, queued int) {
 	p.mu.Lock()
 	s := p.senders[id]
 	p.mu.Unlock()
 	if s == nil {
-		return ""
+		return "", 0
 	}
+	queued = s.control.len() + s.data.len()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.broken == nil {
-		return ""
+	if s.broken != nil {
+		broken = s.broken.Error()
 	}
-	return s.broken.Error()
+	return broken, queued
 }
 
 // Leader returns the Raft id of whom this node takes for the leader; 0: nobody.

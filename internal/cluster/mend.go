@@ -113,7 +113,7 @@ func (n *Node) mend(todo mending, committed uint64) error {
 			}
 			err := n.mendFrom(ctx, m, todo.UpTo, committed)
 			if err == nil {
-				n.log.Warn("the log is whole again", "last_entry", n.segments.LastIndex(), "from", m.Name)
+				n.log.Warn("the log is whole again", "peer", m.Name, "last_entry", n.segments.LastIndex())
 				return nil
 			}
 			if why := n.refused(m.Name, err); why != nil {
@@ -181,7 +181,7 @@ func (n *Node) mendEntry(corrupt *segment.CorruptError) error {
 			err = n.segments.Repair(corrupt.At, e)
 		}
 		if err == nil {
-			n.log.Warn("a damaged entry of the log was fetched from another node and written again; look at this disk", "entry", corrupt.Index, "file", corrupt.File, "offset", corrupt.Offset)
+			n.log.Warn("a damaged entry of the log was fetched from another node and written again; look at this disk", "peer", m.Name, "entry", corrupt.Index, "path", corrupt.File, "offset", corrupt.Offset)
 			return nil
 		}
 		failed = errors.Join(failed, fmt.Errorf("%s: %w", m.Name, err))

@@ -45,7 +45,7 @@ func (n *Node) openFiles() error {
 	}
 	if recovery.TornBytes > 0 {
 		n.log.Warn("cut off a torn write at the end of the log; nothing in it was acknowledged",
-			"file", recovery.TornFile, "offset", recovery.TornOffset, "bytes", recovery.TornBytes)
+			"path", recovery.TornFile, "offset", recovery.TornOffset, "bytes", recovery.TornBytes)
 	}
 	if !fresh {
 		return nil

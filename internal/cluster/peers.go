@@ -159,9 +159,10 @@ func (p *peers) known(group membership) []Member {
 func (p *peers) Welcome(h peer.Hello) (peer.Hello, error) {
 	n := p.n
 	answer := n.hello(h.Kind, h.From)
+	log := n.log.With("peer", h.Name, "address", h.Address, "raft_id", h.From, "last_entry", h.Last)
 	refuse := func(code, format string, args ...any) (peer.Hello, error) {
 		r := &peer.Refusal{Code: code, Text: fmt.Sprintf(format, args...)}
-		n.log.Warn("refused a peer", "name", h.Name, "address", h.Address, "raft_id", h.From, "reason", r.Text)
+		log.Warn("refused a peer", "reason", r.Text)
 		return peer.Hello{}, r
 	}
 	group := n.group()
@@ -183,12 +184,12 @@ func (p *peers) Welcome(h peer.Hello) (peer.Hello, error) {
 	if had := p.hadEntry(h.From); h.Last < had {
 		r := &peer.Refusal{Code: refusedStale, Had: had,
 			Text: fmt.Sprintf("node %s has entries up to %d, but had up to %d before: its data folder is an old copy, or lost writes", h.Name, h.Last, had)}
-		n.log.Warn("refused a peer", "name", h.Name, "address", h.Address, "raft_id", h.From, "reason", r.Text)
+		log.Warn("refused a peer", "reason", r.Text)
 		return peer.Hello{}, r
 	}
 	if own == 0 && h.Member {
 		if err := n.adopt(h.Cluster); err != nil {
-			n.log.Error("this data folder cannot be made one of the cluster; trying again when a member calls", "cluster_id", h.Cluster, "error", err)
+			log.Error("this data folder cannot be made one of the cluster; trying again when a member calls", "cluster_id", h.Cluster, "error", err)
 			return peer.Hello{}, err
 		}
 	}
@@ -216,7 +217,7 @@ func (p *peers) Serve(ctx context.Context, c *peer.Conn, h peer.Hello) {
 		err = p.n.serveCall(ctx, c, h.From)
 	}
 	if err != nil && ctx.Err() == nil {
-		p.n.log.Debug("a connection of a peer ended", "kind", h.Kind, "peer", h.Name, "error", err)
+		p.n.log.Debug("a connection of a peer ended", "peer", h.Name, "address", h.Address, "kind", h.Kind, "last_entry", p.n.segments.LastIndex(), "error", err)
 	}
 }
 

@@ -27,6 +27,12 @@ func (q *queue[T]) push(items ...T) {
 	}
 }
 
+func (q *queue[T]) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.items)
+}
+
 // drain returns all items. The slice is the caller's until its next drain.
 func (q *queue[T]) drain() []T {
 	q.mu.Lock()

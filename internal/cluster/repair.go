@@ -68,12 +68,12 @@ func (r *repairer) run(ctx context.Context) error {
 		err := r.repair(ctx, next)
 		switch {
 		case err == nil:
-			r.n.log.Warn("a damaged entry of the log was fetched from another node and written again; look at this disk", "entry", next.Index, "file", next.File, "offset", next.Offset)
+			r.n.log.Warn("a damaged entry of the log was fetched from another node and written again; look at this disk", "entry", next.Index, "path", next.File, "offset", next.Offset)
 		case errors.Is(err, segment.ErrDropped), errors.Is(err, segment.ErrRange): // it was purged, or is sound
 			r.n.log.Info("a damaged entry of the log was not repaired", "entry", next.Index, "error", err)
 			err = nil
 		default:
-			r.n.log.Error("a damaged entry of the log cannot be repaired yet; trying again", "entry", next.Index, "file", next.File, "offset", next.Offset, "error", err)
+			r.n.log.Error("a damaged entry of the log cannot be repaired yet; trying again", "entry", next.Index, "path", next.File, "offset", next.Offset, "error", err)
 		}
 		if err != nil {
 			select {

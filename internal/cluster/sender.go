@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -74,6 +75,12 @@ func (o *outbox) put(m *pb.Message) bool {
 	return true
 }
 
+func (o *outbox) len() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.n
+}
+
 func (o *outbox) drain() []*pb.Message {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -102,6 +109,11 @@ func (s *sender) send(m *pb.Message) {
 	}
 }
 
+// log is the node's, for lines about this peer: the entry is how far this node is.
+func (s *sender) log() *slog.Logger {
+	return s.p.n.log.With("peer", s.to.Name, "address", s.to.Address, "last_entry", s.p.n.segments.LastIndex())
+}
+
 // run keeps connections to the peer until ctx ends. Its error is one with which
 // this node cannot go on.
 func (s *sender) run(ctx context.Context) error {
@@ -118,7 +130,7 @@ func (s *sender) run(ctx context.Context) error {
 		}
 		if time.Since(said) >= sayEvery {
 			said = time.Now()
-			s.p.n.log.Info("no connection to a peer; trying on", "peer", s.to.Name, "address", s.to.Address, "error", err)
+			s.log().Info("no connection to a peer; trying on", "error", err)
 		}
 		if time.Since(began) > redialMax {
 			wait, said = redialMin, time.Time{}
@@ -141,7 +153,7 @@ func (s *sender) connect(ctx context.Context) error {
 		if data, _, err = peer.Dial(ctx, s.p.config, s.to.Address, n.hello(peer.KindData, s.to.ID)); err != nil {
 			_ = control.Close()
 		} else {
-			n.log.Debug("connected to a peer", "peer", s.to.Name, "address", s.to.Address, "last_entry", answer.Last)
+			s.log().Debug("connected to a peer", "peer_last_entry", answer.Last)
 			err = s.talk(ctx, control, data)
 		}
 	}

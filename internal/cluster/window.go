@@ -254,6 +254,13 @@ func (w *window) applied(i uint64) {
 	}
 }
 
+// held returns how many entries are in the window, and the bytes of their payloads.
+func (w *window) held() (entries, bytes int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.slots), w.bytes
+}
+
 // reset empties the window: its next entry is the one after prev.
 func (w *window) reset(prev entryID) {
 	w.mu.Lock()

@@ -38,6 +38,7 @@ type Config struct {
 
 	LogFormat       string // "text" or "json"
 	LogLevel        slog.Level
+	SlowCommit      time.Duration // 0: nobody is told of
 	ShutdownTimeout time.Duration
 
 	passwords map[string]setValue // settings that name a password or its file

@@ -60,7 +60,7 @@ func TestEverySettingEverywhere(t *testing.T) {
 		"start": "binlog.000007", "replica-user": "r", "tls-cert": "d", "tls-key": "e", "max-connections": "12",
 		"node-name": "n1", "peer-listen": "0.0.0.0:8407", "peer-advertise": "h:8407", "initial-cluster": "n1=h1:8407,n2=h2:8407", "join": "true",
 		"peer-cert": "f", "peer-key": "g", "peer-ca": "h", "heartbeat": "50ms", "election-timeout": "2s",
-		"retain-size": "10GB", "retain-age": "168h", "retain-force": "true", "disk-reserve": "1GiB", "log-format": "json", "log-level": "warn", "shutdown-timeout": "3s",
+		"retain-size": "10GB", "retain-age": "168h", "retain-force": "true", "disk-reserve": "1GiB", "log-format": "json", "log-level": "warn", "shutdown-timeout": "3s", "slow-commit": "2s",
 	}
 	for _, s := range Settings() {
 		if strings.Contains(s.Key, "password") {

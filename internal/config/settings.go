@@ -163,6 +163,8 @@ func Settings() []Setting {
 			}},
 		{Key: "log-level", Value: "LEVEL", Default: "info", Help: "debug, info, warn or error",
 			set: func(c *Config, v setValue) (err error) { c.LogLevel, err = parseLevel(v.text); return err }},
+		{Key: "slow-commit", Value: "DURATION", Default: "1s", Help: "the log tells of transactions that take longer from their receipt until a quorum has them, or until they are acknowledged to the source, with where the time went; 0 = of none",
+			set: duration(func(c *Config) *time.Duration { return &c.SlowCommit }, 0, 24*time.Hour)},
 		{Key: "shutdown-timeout", Value: "DURATION", Default: "10s", Help: "how long a stop may take before it is enforced",
 			set: duration(func(c *Config) *time.Duration { return &c.ShutdownTimeout }, time.Second, time.Hour)},
 	}

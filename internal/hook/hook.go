@@ -7,6 +7,7 @@
 //	Storage      events have been proposed; they are durable at a quorum
 //	RelayIO      the connection to the source, from login to end
 //	Transmit     a dump to a replica, from its request to its end
+//	Raft         the log on this node's disk; who leads the group that keeps it
 //
 // Observers are called in the order in which a Set lists them, in the goroutine of
 // the path, which waits for them: they must not block unless their method says
@@ -15,6 +16,10 @@ package hook
 
 import (
 	"context"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
 
 	"kingbus/internal/gtid"
 )
@@ -26,6 +31,7 @@ type Set struct {
 	Storage     []Storage
 	RelayIO     []RelayIO
 	Transmit    []Transmit
+	Raft        []Raft
 }
 
 // Position is a place in a binlog file: in whose file, the field or parameter says
@@ -72,6 +78,32 @@ type Storage interface {
 	AfterSync(source Position)
 }
 
+// Raft observes the group that keeps the log, on every node.
+type Raft interface {
+	// AfterAppend: entries are on this node's stable storage, which is no commit yet. In
+	// the goroutine that appends.
+	AfterAppend(Appended)
+	// AfterElection: this node knows of another term or leader than before. In Raft's loop,
+	// which must not wait for anything.
+	AfterElection(Election)
+}
+
+// Appended is the entries that one sync has made durable.
+type Appended struct {
+	Last    uint64 // index in the log of the last one
+	Entries int
+	Bytes   int // of payload
+	// Write and Sync are how long writing them took, and the sync behind that.
+	Write, Sync time.Duration
+}
+
+// Election is whom a node takes for the leader.
+type Election struct {
+	Term   uint64
+	Leader uint64 // Raft id; 0: nobody
+	Self   bool   // it is this node
+}
+
 // RelayIO observes one connection to the source after another. Calls for one
 // connection come from the goroutine that receives; an error ends the connection.
 type RelayIO interface {
@@ -88,6 +120,9 @@ type RelayIO interface {
 	// AfterReset: what was taken in behind the last durable boundary counts for nothing;
 	// it will come once more, over another connection.
 	AfterReset(*Link)
+	// AfterAnswer: the source was told that all events up to one that asked are safe. In a
+	// goroutine of the observer that has told it (Link.Answered), which ends with its Stop.
+	AfterAnswer(l *Link, at Position)
 	// Stop: the connection has ended, whatever the others said to Start. It may wait
 	// for what the observer has begun, which Ended tells.
 	Stop(*Link)
@@ -103,6 +138,8 @@ type Link struct {
 	// Send sends a packet with number 0 to the source. Behind BeforeRequest, by one
 	// goroutine at a time, any one.
 	Send func(payload []byte) error
+	// Answered tells all observers what Send has acknowledged to the source: AfterAnswer.
+	Answered func(at Position)
 	// Durable is the source's position up to which everything was durable when the
 	// connection began, Served the same place in the served binlog.
 	Durable, Served Position
@@ -134,6 +171,9 @@ type Packet struct {
 	Skip int
 	// Restart: the source counts its packets anew, from 1, behind this one.
 	Restart bool
+	// Asked: the source wants to be told when the event is safe; by who has understood
+	// that.
+	Asked bool
 }
 
 // Queued is an event that was taken in.
@@ -148,14 +188,21 @@ type Queued struct {
 	Stored uint32
 	// Ended: the event ends a transaction.
 	Ended bool
+	// Asked is the packet's.
+	Asked bool
 }
 
-// Transmit observes one dump after another. Calls for one dump come from its
-// goroutine, except Received; an error ends the dump.
+// Transmit is asked at each dump who observes it.
 type Transmit interface {
-	// Start: a replica's request was understood, and the place to begin was found. Who
-	// does not want to observe the dump is told nothing more of it.
-	Start(*Dump) (observe bool, err error)
+	// Start: a replica's request was understood, and the place to begin was found. It
+	// returns who is told more of the dump, also with an error, which ends the dump; nil:
+	// nobody.
+	Start(*Dump) (Transmission, error)
+}
+
+// Transmission observes one dump. Calls come from its goroutine, except Received and
+// AfterAck; an error ends the dump.
+type Transmission interface {
 	// ReserveHeader appends what this observer puts between the status byte of each packet
 	// and its event. It is called once.
 	ReserveHeader(d *Dump, header []byte) []byte
@@ -168,6 +215,10 @@ type Transmit interface {
 	// Received: the replica has sent a packet in the middle of the dump, from another
 	// goroutine than the others. It is valid until Received returns.
 	Received(d *Dump, packet []byte)
+	// AfterAck: the replica has acknowledged all up to a place in the served binlog, by a
+	// packet that an observer has understood (Dump.Acknowledged). In the goroutine of
+	// Received.
+	AfterAck(d *Dump, at Position)
 	// AfterReset: the log of this node was replaced, and the dump with it.
 	AfterReset(*Dump)
 	// Stop: the dump has ended. No Received comes after it.
@@ -187,6 +238,24 @@ type Dump struct {
 	From Position
 	Have gtid.Set
 	GTID bool
+	// Acknowledged tells all who observe the dump what the replica has: AfterAck. For
+	// Received only.
+	Acknowledged func(at Position)
+}
+
+// maxName bounds in bytes what a replica calls itself.
+const maxName = 64
+
+// Name is the replica's ReplicaName.
+func (d *Dump) Name() string { return ReplicaName(d.UUID, d.ServerID) }
+
+// ReplicaName tells a replica from others, over all its connections: its uuid, else its
+// server id. It is UTF-8 and not long, whatever the replica says.
+func ReplicaName(uuid string, serverID uint32) string {
+	if uuid == "" || len(uuid) > maxName || !utf8.ValidString(uuid) {
+		return fmt.Sprintf("server id %d", serverID)
+	}
+	return strings.ToLower(uuid)
 }
 
 // Sending is an event on its way to a replica.
@@ -200,24 +269,31 @@ type Sending struct {
 	Header []byte
 	// Restart: packets are counted anew, from 1, behind this one.
 	Restart bool
+	// Asked: the replica is asked to acknowledge it; by who has written that into Header.
+	Asked bool
+	// Stored: it is an event of the binlog, and not one that exists on the wire only.
+	Stored bool
+	// Begins: it begins a transaction, as far as an event says so: those of GTIDs, and of
+	// transactions without one from MySQL 5.7 on.
+	Begins bool
 }
 
-// NoTransaction, NoStorage, NoRelayIO and NoTransmit observe nothing, and are there
+// NoTransaction, NoStorage, NoRelayIO and NoTransmission observe nothing, and are there
 // to be embedded.
 type (
-	NoTransaction struct{}
-	NoStorage     struct{}
-	NoRelayIO     struct{}
-	NoTransmit    struct{}
+	NoTransaction  struct{}
+	NoStorage      struct{}
+	NoRelayIO      struct{}
+	NoTransmission struct{}
 )
 
-func (NoTransmit) Start(*Dump) (bool, error)                   { return true, nil }
-func (NoTransmit) ReserveHeader(_ *Dump, header []byte) []byte { return header }
-func (NoTransmit) BeforeSend(*Dump, *Sending) error            { return nil }
-func (NoTransmit) AfterSend(*Dump, *Sending) error             { return nil }
-func (NoTransmit) Received(*Dump, []byte)                      {}
-func (NoTransmit) AfterReset(*Dump)                            {}
-func (NoTransmit) Stop(*Dump)                                  {}
+func (NoTransmission) ReserveHeader(_ *Dump, header []byte) []byte { return header }
+func (NoTransmission) BeforeSend(*Dump, *Sending) error            { return nil }
+func (NoTransmission) AfterSend(*Dump, *Sending) error             { return nil }
+func (NoTransmission) Received(*Dump, []byte)                      {}
+func (NoTransmission) AfterAck(*Dump, Position)                    {}
+func (NoTransmission) AfterReset(*Dump)                            {}
+func (NoTransmission) Stop(*Dump)                                  {}
 
 func (NoTransaction) AfterCommit(Commit)     {}
 func (NoTransaction) AfterRollback(Rollback) {}
@@ -230,4 +306,5 @@ func (NoRelayIO) BeforeRequest(context.Context, *Link) error { return nil }
 func (NoRelayIO) AfterRead(*Link, *Packet) error             { return nil }
 func (NoRelayIO) AfterQueue(*Link, *Queued)                  {}
 func (NoRelayIO) AfterReset(*Link)                           {}
+func (NoRelayIO) AfterAnswer(*Link, Position)                {}
 func (NoRelayIO) Stop(*Link)                                 {}

@@ -149,7 +149,6 @@ type answers struct {
 	*hook.Link
 	name  string // "source" or "master", in the names of the source's variables
 	acks  *acks
-	asks  bool          // the packet that is being taken asked
 	wake  chan struct{} // something may be due
 	waits chan struct{} // answers have begun to wait for replicas
 	group sync.WaitGroup
@@ -332,7 +331,7 @@ func (r *Replica) Has(name, node string, at hook.Position) {
 		r.releasedLocked()
 	}
 	if degraded && !r.chain.degraded {
-		r.log.Info("replicas keep up: acknowledgements to the source wait for them again", "replicas", r.chain.Replicas)
+		r.hereLocked().Info("replicas keep up: acknowledgements to the source wait for them again", "replicas", r.chain.Replicas)
 	}
 }
 
@@ -344,7 +343,7 @@ func (r *Replica) releasedLocked() {
 	none := len(r.chain.waiting) == 0
 	if none && r.held {
 		r.held = false
-		r.log.Info("replicas have caught up: the source waits no longer for them")
+		r.hereLocked().Info("replicas have caught up: the source waits no longer for them")
 	}
 	if r.link == nil {
 		return
@@ -376,13 +375,13 @@ func (r *Replica) expire(a *answers) {
 		case now.Before(late):
 			timer.Reset(late.Sub(now))
 		case r.chain.expire(now):
-			r.log.Warn("replicas take too long: the source is acknowledged what a quorum has, until they keep up again", "replicas", r.chain.Replicas, "timeout", r.chain.Timeout)
+			r.hereLocked().Warn("replicas take too long: the source is acknowledged what a quorum has, until they keep up again", "replicas", r.chain.Replicas, "timeout", r.chain.Timeout)
 			r.releasedLocked()
 			timer.Reset(time.Hour)
 		default: // it is held until they have it
 			if !r.held {
 				r.held = true
-				r.log.Warn("replicas take too long: commits at the source hang until they have what waits", "replicas", r.chain.Replicas, "timeout", r.chain.Timeout,
+				r.hereLocked().Warn("replicas take too long: commits at the source hang until they have what waits", "replicas", r.chain.Replicas, "timeout", r.chain.Timeout,
 					"next_step", "see `kingbus status` which replicas lag; or SET GLOBAL kingbus_acknowledge = 'quorum', on any node")
 			}
 			timer.Reset(r.chain.Timeout)
@@ -419,8 +418,9 @@ func (r *Replica) AfterRead(_ *hook.Link, p *hook.Packet) error {
 		return errors.New("semi-sync was negotiated, but a packet has no semi-sync header")
 	}
 	p.Skip += headerSize
-	a.asks = p.Head[1]&flagAsk != 0
-	p.Restart = p.Restart || a.asks
+	if p.Head[1]&flagAsk != 0 {
+		p.Asked, p.Restart = true, true
+	}
 	return nil
 }
 
@@ -441,7 +441,7 @@ func (r *Replica) AfterQueue(_ *hook.Link, q *hook.Queued) {
 		return
 	}
 	a.acks.entered(q.At.File)
-	if !a.asks {
+	if !q.Asked {
 		return
 	}
 	r.status.Asked++
@@ -477,14 +477,23 @@ func (a *answers) notify() {
 func (r *Replica) Stop(*hook.Link) {
 	r.mu.Lock()
 	a := r.link
-	r.link, r.held = nil, false
 	if a != nil {
 		r.changeLocked(StateOff)
 	}
+	r.link, r.held = nil, false
 	r.mu.Unlock()
 	if a != nil {
 		a.group.Wait()
 	}
+}
+
+// hereLocked is the log for lines about the link to the source: they say up to where
+// everything is durable.
+func (r *Replica) hereLocked() *slog.Logger {
+	if r.link == nil {
+		return r.log
+	}
+	return r.log.With("source", r.link.Source, "file", r.durable.File, "pos", r.durable.Pos)
 }
 
 // changeLocked notes a state of the source.
@@ -496,11 +505,11 @@ func (r *Replica) changeLocked(s State) {
 	st.State, st.Since = s, r.now()
 	switch s {
 	case StateAsync:
-		r.log.Warn("the source has fallen back to asynchronous replication: its commits do not wait for kingbus any more")
+		r.hereLocked().Warn("the source has fallen back to asynchronous replication: its commits do not wait for kingbus any more")
 	case StateWaiting:
-		r.log.Info("the source waits for kingbus before it confirms commits (semi-synchronous replication)")
+		r.hereLocked().Info("the source waits for kingbus before it confirms commits (semi-synchronous replication)")
 	default:
-		r.log.Debug("semi-synchronous replication", "state", s)
+		r.hereLocked().Debug("semi-synchronous replication", "state", s)
 	}
 }
 
@@ -530,6 +539,7 @@ func (r *Replica) answer(a *answers) {
 		r.status.Acknowledged++
 		r.status.Last, r.status.LastAt = at, r.now()
 		r.mu.Unlock()
+		a.Answered(at)
 	}
 }
 
@@ -572,7 +582,7 @@ func (r *Replica) watch(a *answers) {
 		}
 		if err != nil {
 			if ctx.Err() == nil {
-				r.log.Debug("could not ask the source for the state of semi-synchronous replication", "error", err)
+				r.log.Debug("could not ask the source for the state of semi-synchronous replication", "source", a.Source, "error", err)
 			}
 			if session != nil {
 				_ = session.Close()

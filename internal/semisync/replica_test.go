@@ -80,21 +80,23 @@ func TestHandshake(t *testing.T) {
 // end.
 func TestAnswers(t *testing.T) {
 	r := NewReplica(ModeAuto, ChainSettings{}, files{}, slog.New(slog.DiscardHandler))
-	ended, sent := make(chan struct{}), make(chan string, 10)
+	ended, sent, told := make(chan struct{}), make(chan string, 10), make(chan hook.Position, 10)
 	l := &hook.Link{
 		Source: "s:1", Ended: ended, Durable: at("b.000001", 4),
-		Query: func(context.Context, string) ([][][]byte, error) { return [][][]byte{{[]byte("1")}}, nil },
-		Open:  func(context.Context) (hook.Session, error) { return nil, errors.New("not now") },
-		Send:  func(p []byte) error { sent <- string(p); return nil },
+		Query:    func(context.Context, string) ([][][]byte, error) { return [][][]byte{{[]byte("1")}}, nil },
+		Open:     func(context.Context) (hook.Session, error) { return nil, errors.New("not now") },
+		Send:     func(p []byte) error { sent <- string(p); return nil },
+		Answered: func(at hook.Position) { told <- at },
 	}
 	if err := r.BeforeRequest(t.Context(), l); err != nil {
 		t.Fatal(err)
 	}
 	take := func(flag byte, pos, boundary uint64) {
-		if err := r.AfterRead(l, &hook.Packet{Head: []byte{magic, flag, 0}}); err != nil {
+		p := hook.Packet{Head: []byte{magic, flag, 0}}
+		if err := r.AfterRead(l, &p); err != nil {
 			t.Fatal(err)
 		}
-		r.AfterQueue(l, &hook.Queued{At: at("b.000001", pos), Boundary: at("b.000001", boundary)})
+		r.AfterQueue(l, &hook.Queued{At: at("b.000001", pos), Boundary: at("b.000001", boundary), Asked: p.Asked})
 	}
 	take(0, 200, 200)
 	take(1, 300, 300)
@@ -106,6 +108,9 @@ func TestAnswers(t *testing.T) {
 	r.AfterSync(at("b.000001", 300))
 	if p := <-sent; p != "\xef\x2c\x01\x00\x00\x00\x00\x00\x00b.000001" {
 		t.Errorf("the answer is %q", p)
+	}
+	if p := <-told; p != at("b.000001", 300) {
+		t.Errorf("the observers are told of %v", p)
 	}
 	take(0, 400, 400)
 	r.AfterSync(at("b.000001", 400)) // nobody asked

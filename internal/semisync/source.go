@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"strings"
 	"sync"
 	"time"
 
@@ -19,7 +18,7 @@ import (
 // does. It is safe for concurrent use.
 type Source struct {
 	hook.NoTransaction
-	hook.NoTransmit
+	hook.NoTransmission
 	binlog Binlog
 	log    *slog.Logger
 	now    func() time.Time
@@ -144,10 +143,10 @@ func (s *Source) watch() {
 		s.mu.Lock()
 		was := s.waits.on
 		late := s.waits.expire(s.now())
-		fell := was && !s.waits.on
+		fell, last := was && !s.waits.on, s.last
 		s.mu.Unlock()
 		if fell {
-			s.log.Warn("no replica has acknowledged in time: semi-synchronous replication is off until one has caught up", "timeout", s.waits.Timeout)
+			s.log.Warn("no replica has acknowledged in time: semi-synchronous replication is off until one has caught up", "file", last.File, "pos", last.Pos, "timeout", s.waits.Timeout)
 		}
 		if late.IsZero() {
 			timer.Reset(time.Hour)
@@ -207,15 +206,11 @@ func (s *Source) AfterCommit(c hook.Commit) {
 // Start implements hook.Transmit: a replica that has announced it is semi-synchronous
 // from its first packet on, whether or not the source is on. What its request contains
 // it has.
-func (s *Source) Start(d *hook.Dump) (observe bool, err error) {
+func (s *Source) Start(d *hook.Dump) (hook.Transmission, error) {
 	if !isSet(d.Variable("rpl_semi_sync_replica")) && !isSet(d.Variable("rpl_semi_sync_slave")) {
-		return false, nil
+		return nil, nil
 	}
-	// A client sets its uuid as it likes.
-	r := &reader{name: strings.ToLower(d.UUID)}
-	if r.name == "" || len(r.name) > maxReplicaName {
-		r.name = fmt.Sprintf("server id %d", d.ServerID)
-	}
+	r := &reader{name: d.Name()}
 	has := false
 	var at place
 	var last hook.Position
@@ -247,8 +242,13 @@ func (s *Source) Start(d *hook.Dump) (observe bool, err error) {
 	}
 	s.mu.Unlock()
 	tell()
-	s.log.Info("a semi-synchronous replica", "replica", r.name, "address", d.Address, "session", d.Session)
-	return true, nil
+	s.log.Info("a semi-synchronous replica", who(d)...)
+	return s, nil
+}
+
+// who says which replica it is, and where its dump began.
+func who(d *hook.Dump) []any {
+	return []any{"session", d.Session, "from", d.Address, "replica", d.Name(), "server_id", d.ServerID, "file", d.From.File, "pos", d.From.Pos}
 }
 
 func isSet(value string) bool { return value != "" && value != "0" }
@@ -258,11 +258,11 @@ func (s *Source) ackLocked(r *reader, at place) {
 	was := s.waits.on
 	s.waits.ack(r.name, at, s.now())
 	if s.waits.on && !was {
-		s.log.Info("a replica has caught up: semi-synchronous replication is on", "replica", r.name)
+		s.log.Info("a replica has caught up: semi-synchronous replication is on", "replica", r.name, "file", s.last.File, "pos", s.last.Pos)
 	}
 }
 
-// ReserveHeader implements hook.Transmit.
+// ReserveHeader implements hook.Transmission.
 func (s *Source) ReserveHeader(d *hook.Dump, header []byte) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -270,7 +270,7 @@ func (s *Source) ReserveHeader(d *hook.Dump, header []byte) []byte {
 	return append(header, magic, 0)
 }
 
-// BeforeSend implements hook.Transmit.
+// BeforeSend implements hook.Transmission.
 func (s *Source) BeforeSend(d *hook.Dump, e *hook.Sending) error {
 	s.mu.Lock()
 	r := s.dumps[d]
@@ -290,12 +290,12 @@ func (s *Source) BeforeSend(d *hook.Dump, e *hook.Sending) error {
 	}
 	if s.waits.asks(at) || s.chained != nil && s.chained.asks(at) {
 		e.Header[r.head+1] |= flagAsk
-		e.Restart = true
+		e.Asked, e.Restart = true, true
 	}
 	return nil
 }
 
-// Received implements hook.Transmit: an acknowledgement. MySQL believes any; what was
+// Received implements hook.Transmission: an acknowledgement. MySQL believes any; what was
 // never sent is refused here, as somebody would take it for safe.
 func (s *Source) Received(d *hook.Dump, packet []byte) {
 	s.receive(d, packet)()
@@ -316,12 +316,16 @@ func (s *Source) receive(d *hook.Dump, packet []byte) (tell func()) {
 		if s.waits.counts.Refused = n; n&(n-1) != 0 {
 			return nobody // the 1st, 2nd, 4th, 8th … are told
 		}
-		s.log.Warn("refused a semi-sync acknowledgement", "replica", r.name, "address", d.Address, "refused", n, "error", err)
+		s.log.Warn("refused a semi-sync acknowledgement", append(who(d), "refused", n, "error", err)...)
 		return nobody
 	}
 	s.waits.counts.Replies++
 	s.ackLocked(r, at)
-	return s.noteLocked(r.name, file, at)
+	noted := s.noteLocked(r.name, file, at)
+	return func() {
+		noted()
+		d.Acknowledged(hook.Position{File: file, Pos: at.pos})
+	}
 }
 
 // parseAck reads u8 magic, u64 position, the file's name to the end of the packet.
@@ -346,7 +350,7 @@ func (s *Source) parseAck(p []byte) (file string, at place, err error) {
 	return string(name), place{number, binary.LittleEndian.Uint64(p[1:])}, nil
 }
 
-// Stop implements hook.Transmit.
+// Stop implements hook.Transmission.
 func (s *Source) Stop(d *hook.Dump) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

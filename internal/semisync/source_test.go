@@ -3,6 +3,7 @@ package semisync
 import (
 	"encoding/binary"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,9 +27,9 @@ func newDump(t *testing.T, s *Source, uuid string, from hook.Position) *hook.Dum
 	t.Helper()
 	d := &hook.Dump{Session: 7, ServerID: 9, UUID: uuid, Address: "1.2.3.4:5", From: from, Variable: func(name string) string {
 		return map[string]string{"rpl_semi_sync_replica": "1"}[name]
-	}}
+	}, Acknowledged: func(hook.Position) {}}
 	observe, err := s.Start(d)
-	if err != nil || !observe {
+	if err != nil || observe == nil {
 		t.Fatalf("start: %v, %v", observe, err)
 	}
 	if h := s.ReserveHeader(d, []byte{1}); len(h) != 1+headerSize || h[1] != magic || h[2] != 0 {
@@ -47,6 +48,9 @@ func sent(t *testing.T, s *Source, d *hook.Dump, p hook.Position) bool {
 	if asks := e.Header[2]&flagAsk != 0; asks != e.Restart {
 		t.Errorf("the event asks: %v, packets are counted anew: %v", asks, e.Restart)
 	}
+	if e.Asked != e.Restart {
+		t.Error("the event asks, and nobody is told")
+	}
 	return e.Restart
 }
 
@@ -61,6 +65,8 @@ func TestHostileAcks(t *testing.T) {
 		t.Error("the event at the end of the transaction asks, and no other")
 	}
 	s.AfterCommit(hook.Commit{Count: 1, At: at("b.000001", 500)}) // not sent yet
+	var told []hook.Position
+	d.Acknowledged = func(at hook.Position) { told = append(told, at) }
 	refused := uint64(0)
 	for name, packet := range map[string][]byte{
 		"empty":             {},
@@ -91,6 +97,9 @@ func TestHostileAcks(t *testing.T) {
 	if st := s.Status(); st.YesTx != 1 || st.Waiting != 1 || st.Clients != 1 || !st.On {
 		t.Errorf("the right one: %+v", st)
 	}
+	if want := []hook.Position{at("b.000001", 299), at("b.000001", 300)}; !slices.Equal(told, want) {
+		t.Errorf("told were %v, want %v", told, want)
+	}
 	// It comes back, with a new connection before the old one is gone, and has more.
 	again := newDump(t, s, "u", at("b.000001", 500))
 	s.Stop(d)
@@ -101,7 +110,7 @@ func TestHostileAcks(t *testing.T) {
 	if st := s.Status(); st.Clients != 0 {
 		t.Errorf("after its end: %+v", st)
 	}
-	if observe, err := s.Start(&hook.Dump{Variable: func(string) string { return "" }}); observe || err != nil {
+	if observe, err := s.Start(&hook.Dump{Variable: func(string) string { return "" }}); observe != nil || err != nil {
 		t.Errorf("a replica that does not ask for it is observed: %v, %v", observe, err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"kingbus/internal/binlog"
 	"kingbus/internal/gtid"
+	"kingbus/internal/hook"
 	"kingbus/internal/segment"
 	"kingbus/internal/stream"
 	"kingbus/internal/wire"
@@ -78,7 +79,7 @@ func (c *session) dump(ctx context.Context, req dumpRequest) {
 		d.unobserve(s.refusal() != nil)
 	}()
 
-	c.log.Info("dump starts", "request", req.String(), "uuid", c.status().UUID)
+	d.log.Info("dump starts", "file", req.file, "pos", req.pos, "request", req.String())
 	err := c.stream(ctx, d)
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
@@ -86,7 +87,7 @@ func (c *session) dump(ctx context.Context, req dumpRequest) {
 			err = errShutdown
 		}
 	}
-	c.log.Info("dump ends", "cause", causeText(err), "file", d.file, "position", d.pos)
+	d.here().Info("dump ends", "cause", causeText(err))
 	c.pc.finishWithin(lastWords)
 	c.farewell(d, err)
 }
@@ -145,17 +146,17 @@ func (c *session) farewell(d *sender, err error) {
 		}
 		err = d.comeBack(err, c.server.cfg.Stream.Status())
 	case errors.As(err, &corrupt):
-		c.log.Error("the binlog on this node is damaged: its replicas are sent away", "file", corrupt.File, "offset", corrupt.Offset, "error", err)
+		d.here().Error("the binlog on this node is damaged: its replicas are sent away", "path", corrupt.File, "offset", corrupt.Offset, "error", err)
 		err = c.ws.WriteError(wire.Errorf(wire.ErServerShutdown, "kingbus: the binlog on this node is damaged%s; come back when it was repaired from another node, or use another node", d.where()))
 	default:
-		c.log.Error("a dump failed", "error", err, "file", d.file, "position", d.pos)
+		d.here().Error("a dump failed", "error", err)
 		err = c.ws.WriteError(wire.Errorf(wire.ErServerShutdown, "kingbus: %v", err))
 	}
 	if err == nil {
 		err = c.ws.Flush()
 	}
 	if err != nil {
-		c.log.Debug("could not say how the dump ended", "error", err)
+		d.here().Debug("could not say how the dump ended", "error", err)
 	}
 }
 
@@ -163,7 +164,7 @@ func (c *session) farewell(d *sender, err error) {
 func (c *session) newSender(req dumpRequest) *sender {
 	st := c.server.cfg.Stream.Status()
 	d := &sender{
-		conn: c.ws, report: c.report, req: req, serverID: st.Identity.ServerID, ofMaria: binlog.IsMariaDB(st.Source.Version),
+		conn: c.ws, report: c.report, log: c.log.With("replica", hook.ReplicaName(c.replicaUUID(), req.serverID), "server_id", req.serverID), req: req, serverID: st.Identity.ServerID, ofMaria: binlog.IsMariaDB(st.Source.Version),
 		period: c.heartbeatPeriod(), v2: req.flags&flagHeartbeatV2 != 0 && c.isMySQL(), checksum: binlog.ChecksumNone,
 		capability: c.mariaCapability(), annotate: req.flags&flagAnnotate != 0 && !c.isMySQL(),
 	}
@@ -434,7 +435,7 @@ func (d *sender) startGTID(r Reader) error {
 	}
 	if len(previous) > 0 {
 		d.last += uint64(len(previous))
-		if err := d.write(uint64(len(previous)), previous, d.last); err != nil {
+		if err := d.write(uint64(len(previous)), previous, d.last, binlog.TypePreviousGTIDs); err != nil {
 			return err
 		}
 	}

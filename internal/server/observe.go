@@ -1,6 +1,7 @@
 package server
 
 import (
+	"kingbus/internal/binlog"
 	"kingbus/internal/hook"
 	"kingbus/internal/stream"
 )
@@ -8,7 +9,7 @@ import (
 // observation is what the hooks have of a dump.
 type observation struct {
 	dump hook.Dump
-	by   []hook.Transmit // those who want to
+	by   []hook.Transmission
 	// reserved is what the observers put behind the status byte of each packet.
 	reserved []byte
 	sending  hook.Sending
@@ -35,14 +36,19 @@ func (d *sender) observe(hooks []hook.Transmit, dump hook.Dump) error {
 	o := &observation{dump: dump}
 	var failed error
 	for _, h := range hooks {
-		wants, err := h.Start(&o.dump)
-		if wants {
-			o.by = append(o.by, h)
-			o.reserved = h.ReserveHeader(&o.dump, o.reserved)
+		by, err := h.Start(&o.dump)
+		if by != nil {
+			o.by = append(o.by, by)
+			o.reserved = by.ReserveHeader(&o.dump, o.reserved)
 		}
 		if err != nil {
 			failed = err
 			break
+		}
+	}
+	o.dump.Acknowledged = func(at hook.Position) {
+		for _, h := range o.by {
+			h.AfterAck(&o.dump, at)
 		}
 	}
 	if len(o.by) > 0 {
@@ -67,14 +73,17 @@ func (d *sender) unobserve(reset bool) {
 }
 
 // observeSend tells of an event that is about to go out, and returns what stands before
-// it in its packet.
-func (d *sender) observeSend(length, end uint64) ([]byte, error) {
+// it in its packet. Parameters are those of write.
+func (d *sender) observeSend(length, end uint64, of binlog.EventType) ([]byte, error) {
 	o := d.observed.Load()
 	if o == nil {
 		return d.zero[:], nil
 	}
 	o.head = append(append(o.head[:0], d.zero[:]...), o.reserved...)
-	o.sending = hook.Sending{At: hook.Position{File: d.file, Pos: end}, Length: length, Header: o.head[1:]}
+	o.sending = hook.Sending{
+		At: hook.Position{File: d.file, Pos: end}, Length: length, Header: o.head[1:],
+		Stored: of != onTheWire, Begins: of.IsGTID() || of == binlog.TypeMariaGTID,
+	}
 	for _, h := range o.by {
 		if err := h.BeforeSend(&o.dump, &o.sending); err != nil {
 			return nil, err

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"kingbus/internal/hook"
 	"kingbus/internal/stream"
 )
 
@@ -21,12 +22,10 @@ type ReplicaStatus struct {
 	ReportHost  string             `json:"report_host"` // report_host and report_port of its registration
 	ReportPort  uint16             `json:"report_port"`
 	TLS         bool               `json:"tls"`
-	Since       time.Time          `json:"since"` // when the dump began
-	Mode        string             `json:"mode"`  // "gtid" or "position"
-	State       string             `json:"state"` // "waiting for more", "sending", or "finding its place"
-	Sent        stream.Coordinates `json:"sent"`  // end of what was sent, in the stream's coordinates
-	Events      uint64             `json:"events"`
-	Bytes       uint64             `json:"bytes"`        // of events sent
+	Since       time.Time          `json:"since"`        // when the dump began
+	Mode        string             `json:"mode"`         // "gtid" or "position"
+	State       string             `json:"state"`        // "waiting for more", "sending", or "finding its place"
+	Sent        stream.Coordinates `json:"sent"`         // end of what was sent, in the stream's coordinates
 	LagBytes    uint64             `json:"lag_bytes"`    // from Sent to the stream's last boundary
 	LagSeconds  uint32             `json:"lag_seconds"`  // between the newest event of the stream and the newest one sent
 	Heartbeat   time.Duration      `json:"heartbeat"`    // period asked for, 0 for none
@@ -111,7 +110,7 @@ func (c *session) status() ReplicaStatus {
 	r := ReplicaStatus{
 		Session: c.ws.ID, User: c.ws.User, Address: c.pc.RemoteAddr().String(), Program: c.ws.Attribute("program_name"),
 		TLS: c.ws.TLSState() != nil, UUID: c.mu.uuid, Since: c.mu.dumpFrom, Heartbeat: c.mu.period,
-		Sent: c.mu.sent.at, Events: c.mu.sent.events, Bytes: c.mu.sent.bytes, LagSeconds: c.mu.sent.timestamp,
+		Sent: c.mu.sent.at, LagSeconds: c.mu.sent.timestamp,
 	}
 	if reg := c.mu.reg; reg != nil {
 		r.ServerID, r.ReportHost, r.ReportPort = reg.serverID, reg.host, reg.port
@@ -144,11 +143,8 @@ func (c *session) beginDump(req dumpRequest, stop context.CancelCauseFunc) {
 // report takes the sender's progress.
 func (c *session) report(p progress) {
 	c.mu.Lock()
-	events, bytes := p.events-c.mu.sent.events, p.bytes-c.mu.sent.bytes
+	defer c.mu.Unlock()
 	c.mu.sent = p
-	c.mu.Unlock()
-	c.server.count.events.Add(events)
-	c.server.count.bytes.Add(bytes)
 }
 
 // kick ends other dumps of the same replica: the one whose connection it has
@@ -165,7 +161,8 @@ func (s *Server) kick(c *session) {
 		if other == c || o.Mode == "" || o.UUID != me.UUID || me.UUID == "" && o.ServerID != me.ServerID {
 			continue
 		}
-		other.log.Warn("a replica with the same identity has connected; the older dump ends", "uuid", me.UUID, "server_id", me.ServerID, "by", me.Address)
+		other.log.Warn("a replica with the same identity has connected; the older dump ends", "replica", hook.ReplicaName(me.UUID, me.ServerID), "server_id", me.ServerID,
+			"file", o.Sent.File, "pos", o.Sent.Pos, "by", me.Address)
 		other.endDump(errKicked)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 
 	"kingbus/internal/binlog"
 	"kingbus/internal/cluster"
+	"kingbus/internal/hook"
 	"kingbus/internal/keys"
 	"kingbus/internal/stream"
 	"kingbus/internal/vfs"
@@ -36,6 +38,27 @@ type oneAccount struct{ verifier wire.Verifier }
 
 func (a oneAccount) Account(user, _ string) (wire.Account, bool) {
 	return wire.Account{Verifier: a.verifier}, user == testUser
+}
+
+// tally observes dumps and counts what is sent.
+type tally struct {
+	hook.NoTransmission
+	events, stored, begun atomic.Int64
+}
+
+func (y *tally) hooks() hook.Set { return hook.Set{Transmit: []hook.Transmit{y}} }
+
+func (y *tally) Start(*hook.Dump) (hook.Transmission, error) { return y, nil }
+
+func (y *tally) AfterSend(_ *hook.Dump, e *hook.Sending) error {
+	y.events.Add(1)
+	if e.Stored {
+		y.stored.Add(1)
+	}
+	if e.Begins {
+		y.begun.Add(1)
+	}
+	return nil
 }
 
 // rig is a stream in memory with a server in front of it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +30,7 @@ const minHeartbeat = time.Millisecond
 type sender struct {
 	conn   *wire.Session
 	report func(sent progress) // told after each chunk
+	log    *slog.Logger        // says which replica it is
 
 	req dumpRequest
 	// byPosition: the request names where to start; otherwise its set does.
@@ -69,6 +71,7 @@ type sender struct {
 	rest    uint64 // bytes to come of an event that goes on in the next chunk
 	busy    bool   // the write buffer is the large one
 	sentAt  time.Time
+	wrote   bool // an event, of the present chunk
 	sent    progress
 	scratch []byte
 	zero    [1]byte
@@ -80,8 +83,6 @@ type sender struct {
 type progress struct {
 	at        stream.Coordinates
 	timestamp uint32 // of the newest real event, Unix seconds
-	events    uint64
-	bytes     uint64
 }
 
 // run sends what the reader yields until something ends it. A nil error is the
@@ -190,7 +191,7 @@ func (d *sender) chunk(c stream.Chunk) error {
 			return err
 		}
 	}
-	before := d.sent.events
+	d.wrote = false
 	for data := c.Data; len(data) > 0; {
 		n, err := d.event(data)
 		if err != nil {
@@ -198,7 +199,7 @@ func (d *sender) chunk(c stream.Chunk) error {
 		}
 		data = data[n:]
 	}
-	if d.sent.events > before {
+	if d.wrote {
 		d.sentAt = time.Now()
 	}
 	d.sent.at = stream.Coordinates{File: d.file, Pos: d.pos}
@@ -265,7 +266,7 @@ func (d *sender) event(data []byte) (int, error) {
 		return 0, err
 	}
 	d.sent.timestamp = h.Timestamp
-	return int(n), d.write(uint64(h.Length), ev, d.last)
+	return int(n), d.write(uint64(h.Length), ev, d.last, h.Type)
 }
 
 // maria returns what the client gets for an event of MariaDB, or for what is there of
@@ -349,7 +350,7 @@ func (d *sender) enter(at stream.Coordinates) error {
 	d.skipping, d.skippedTo = false, 0
 	h := binlog.Header{ServerID: d.serverID, Flags: binlog.FlagArtificial}
 	d.scratch = binlog.AppendRotate(d.scratch[:0], h, binlog.Rotate{Position: at.Pos, Name: at.File}, d.checksum)
-	return d.write(uint64(len(d.scratch)), d.scratch, d.pos)
+	return d.write(uint64(len(d.scratch)), d.scratch, d.pos, onTheWire)
 }
 
 // format sends a format description. partial: the events that follow it are not
@@ -383,7 +384,7 @@ func (d *sender) format(ev []byte, partial bool) error {
 			binlog.UpdateChecksum(ev)
 		}
 	}
-	return d.write(uint64(len(ev)), ev, d.last)
+	return d.write(uint64(len(ev)), ev, d.last, h.Type)
 }
 
 // heartbeat says where the stream stands.
@@ -398,13 +399,17 @@ func (d *sender) heartbeat(pos uint64) error {
 			return nil // beyond 4 GiB: silence is better than a position behind the replica's
 		}
 	}
-	return d.write(uint64(len(d.scratch)), d.scratch, pos)
+	return d.write(uint64(len(d.scratch)), d.scratch, pos, onTheWire)
 }
 
+// onTheWire is the type, for write, of events that are in no file; none of those has it.
+const onTheWire binlog.EventType = 0
+
 // write begins the packet of an event of the given length with what is there of
-// it. The event brings the replica to end, in the present file.
-func (d *sender) write(length uint64, ev []byte, end uint64) error {
-	head, err := d.observeSend(length, end)
+// it. The event brings the replica to end, in the present file; its type is that which it
+// has there.
+func (d *sender) write(length uint64, ev []byte, end uint64, of binlog.EventType) error {
+	head, err := d.observeSend(length, end, of)
 	if err != nil {
 		return err
 	}
@@ -417,8 +422,7 @@ func (d *sender) write(length uint64, ev []byte, end uint64) error {
 	if _, err := d.conn.Write(ev); err != nil {
 		return err
 	}
-	d.sent.events++
-	d.sent.bytes += length
+	d.wrote = true
 	if uint64(len(ev)) == length {
 		return d.observeSent()
 	}
@@ -439,6 +443,9 @@ func fatal(format string, args ...any) error { return &fatalError{text: fmt.Spri
 func doubtful(format string, args ...any) error {
 	return &fatalError{text: fmt.Sprintf(format, args...), doubtful: true}
 }
+
+// here is the log for lines about the dump: they say how far it got.
+func (d *sender) here() *slog.Logger { return d.log.With("file", d.file, "pos", d.pos) }
 
 // where is for messages: how far the dump got, "" before it began.
 func (d *sender) where() string {

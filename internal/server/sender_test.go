@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"kingbus/internal/binlog"
 	"kingbus/internal/binlogtest"
 	"kingbus/internal/gtid"
+	"kingbus/internal/hook"
 	"kingbus/internal/stream"
 	"kingbus/internal/wire"
 )
@@ -40,7 +42,7 @@ func madeChunk(t testing.TB, n, size int) stream.Chunk {
 
 func sinkSender(req dumpRequest) *sender {
 	return &sender{
-		conn: &wire.Session{Conn: wire.NewConn(sink{}, 0, 0)}, report: func(progress) {}, req: req, serverID: 1,
+		conn: &wire.Session{Conn: wire.NewConn(sink{}, 0, 0)}, report: func(progress) {}, log: slog.New(slog.DiscardHandler), req: req, serverID: 1,
 		file: "binlog.000001", checksum: binlog.ChecksumCRC32, types: 42, period: time.Hour, sentAt: time.Now(),
 	}
 }
@@ -84,21 +86,25 @@ func BenchmarkSender(b *testing.B) {
 // comes by, it hears a heartbeat per period.
 func TestSkippedHeartbeats(t *testing.T) {
 	c := madeChunk(t, 10, 300)
+	var seen tally
 	d := sinkSender(dumpRequest{serverID: 1, gtidMode: true, have: mustSet(t, sourceUUID+":1-10")})
+	d.observed.Store(&observation{by: []hook.Transmission{&seen}})
 	d.pos, d.period = c.Pos, time.Nanosecond
 	if err := d.chunk(c); err != nil {
 		t.Fatal(err)
 	}
-	if d.sent.events != 40 || d.skippedTo != 0 { // one for each event, as the period has elapsed at each
-		t.Errorf("%d heartbeats, the last one still owed: %d", d.sent.events, d.skippedTo)
+	if n := seen.events.Load(); n != 40 || seen.stored.Load() != 0 || d.skippedTo != 0 { // one for each event, as the period has elapsed at each
+		t.Errorf("%d heartbeats, %d events, the last one still owed: %d", n, seen.stored.Load(), d.skippedTo)
 	}
+	var none tally
 	d = sinkSender(dumpRequest{serverID: 1, gtidMode: true, have: mustSet(t, sourceUUID+":1-10")})
+	d.observed.Store(&observation{by: []hook.Transmission{&none}})
 	d.pos = c.Pos
 	if err := d.chunk(c); err != nil {
 		t.Fatal(err)
 	}
-	if want := c.Pos + uint64(len(c.Data)); d.sent.events != 0 || d.skippedTo != want {
-		t.Errorf("%d heartbeats, owed %d, want 0 and %d", d.sent.events, d.skippedTo, want)
+	if want := c.Pos + uint64(len(c.Data)); none.events.Load() != 0 || d.skippedTo != want {
+		t.Errorf("%d heartbeats, owed %d, want 0 and %d", none.events.Load(), d.skippedTo, want)
 	}
 }
 

@@ -151,7 +151,7 @@ type Server struct {
 
 // counters are what Counters returns; they only grow.
 type counters struct {
-	connections, refused, failedLogins, dumps, events, bytes, queries atomic.Uint64
+	connections, refused, failedLogins, dumps, queries atomic.Uint64
 }
 
 // Counters count since the server was made.
@@ -160,8 +160,6 @@ type Counters struct {
 	Refused      uint64 // because there were too many
 	FailedLogins uint64
 	Dumps        uint64 // dump requests, refused ones included
-	Events       uint64 // sent, artificial ones and heartbeats included
-	Bytes        uint64 // of these events
 	Queries      uint64 // statements
 	Open         int    // connections open now
 }
@@ -174,7 +172,7 @@ func (s *Server) Counters() Counters {
 	c := &s.count
 	return Counters{
 		Connections: c.connections.Load(), Refused: c.refused.Load(), FailedLogins: c.failedLogins.Load(),
-		Dumps: c.dumps.Load(), Events: c.events.Load(), Bytes: c.bytes.Load(), Queries: c.queries.Load(), Open: open,
+		Dumps: c.dumps.Load(), Queries: c.queries.Load(), Open: open,
 	}
 }
 

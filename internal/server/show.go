@@ -216,7 +216,7 @@ func (c *session) statusVariables() (*sql.Variables, error) {
 		more = c.server.cfg.Status()
 	}
 	return sql.NewVariables(more, []sql.Variable{
-		number("Aborted_connects", n.FailedLogins), number("Bytes_sent", n.Bytes), number("Connections", n.Connections),
+		number("Aborted_connects", n.FailedLogins), number("Connections", n.Connections),
 		number("Connection_errors_max_connections", n.Refused), number("Questions", n.Queries), number("Queries", n.Queries),
 		number("Threads_connected", uint64(n.Open)), number("Threads_running", 1),
 		number("Uptime", uint64(max(0, c.server.cfg.Now().Sub(c.server.started).Seconds()))),

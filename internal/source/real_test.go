@@ -100,8 +100,8 @@ func TestRealWorkload(t *testing.T) {
 			// Switching checksums writes a new file, with the links going on.
 			r.exec("SET GLOBAL binlog_checksum = NONE; INSERT INTO d.t (a) VALUES ('no sum'); SET GLOBAL binlog_checksum = CRC32; INSERT INTO d.t (a) VALUES ('sum'); SET GLOBAL binlog_checksum = NONE; INSERT INTO d.t (a) VALUES ('no sum again')")
 			r.compare("")
-			if st := r.p.Status(); st.Connects != 1 || st.Problem != nil {
-				t.Errorf("status: %+v", st)
+			if st := r.p.Status(); r.links.Load() != 1 || st.Problem != nil {
+				t.Errorf("%d connections, status: %+v", r.links.Load(), st)
 			}
 			// The same from the beginning, in one go: large runs.
 			other := openStream(t)
@@ -150,8 +150,8 @@ func TestRealRestarts(t *testing.T) {
 			r.compare("")
 			for round := range 2 {
 				stopWriters := r.writers(3)
-				before := r.p.Status().Transactions
-				await(t, "transactions", r.p, func() bool { return r.p.Status().Transactions > before+50 })
+				before := r.st.Status().Transactions
+				await(t, "transactions", r.p, func() bool { return r.st.Status().Transactions > before+50 })
 				r.inst.Kill()
 				stopWriters()
 				if err := r.inst.Start(t.Context()); err != nil {
@@ -180,8 +180,8 @@ func TestRealEncrypted(t *testing.T) {
 			for range 5 {
 				stopWriters := r.writers(3)
 				for range 5 {
-					before := r.p.Status().Transactions
-					await(t, "transactions", r.p, func() bool { return r.p.Status().Transactions > before+uint64(rand.IntN(60)) })
+					before := r.st.Status().Transactions
+					await(t, "transactions", r.p, func() bool { return r.st.Status().Transactions > before+uint64(rand.IntN(60)) })
 					if err := r.killDumps(t.Context()); err != nil {
 						t.Error(err)
 					}
@@ -238,17 +238,17 @@ func TestRealKills(t *testing.T) {
 			r.exec("CREATE DATABASE d; CREATE TABLE d.t (a INT AUTO_INCREMENT PRIMARY KEY, b VARCHAR(500)) ENGINE=InnoDB")
 			stopWriters := r.writers(3)
 			for range 25 {
-				before := r.p.Status().Transactions
+				before := r.st.Status().Transactions
 				more := uint64(rand.IntN(60))
-				await(t, "transactions", r.p, func() bool { return r.p.Status().Transactions > before+more })
+				await(t, "transactions", r.p, func() bool { return r.st.Status().Transactions > before+more })
 				if err := r.killDumps(t.Context()); err != nil {
 					t.Error(err)
 				}
 			}
 			stopWriters()
 			r.compare("")
-			if st := r.p.Status(); st.Connects < 20 {
-				t.Errorf("%d connections, want more than 20", st.Connects)
+			if n := r.links.Load(); n < 20 {
+				t.Errorf("%d connections, want more than 20", n)
 			}
 		})
 	}

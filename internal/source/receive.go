@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"kingbus/internal/binlog"
 	"kingbus/internal/hook"
@@ -66,8 +67,9 @@ type receiver struct {
 	good bool
 
 	// Not yet in the status.
-	bytes, events, transactions uint64
-	lastTime                    uint32
+	fresh    bool   // events have come
+	idle     bool   // and the source has said that there are no more
+	lastTime uint32 // the newest one's
 }
 
 // stage is what the source has to send next.
@@ -167,7 +169,7 @@ func (r *receiver) observed(ctx context.Context) error {
 	}
 	r.queued = hook.Queued{
 		At: hook.Position{File: r.file, Pos: r.pos}, Boundary: hook.Position{File: r.file, Pos: r.boundary},
-		Stored: r.length, Ended: r.effect.Ended,
+		Stored: r.length, Ended: r.effect.Ended, Asked: p.Asked,
 	}
 	for _, o := range r.s.cfg.Hooks.RelayIO {
 		o.AfterQueue(&r.s.link, &r.queued)
@@ -444,13 +446,8 @@ func (r *receiver) large(ctx context.Context, h binlog.Header) error {
 func (r *receiver) count(h binlog.Header, eff binlog.Effect) {
 	r.hold = false
 	r.pos += uint64(h.Length)
-	r.events++
 	r.length = h.Length
-	r.bytes += uint64(h.Length)
-	r.lastTime = max(r.lastTime, h.Timestamp)
-	if eff.Ended {
-		r.transactions++
-	}
+	r.fresh, r.lastTime = true, max(r.lastTime, h.Timestamp)
 	if r.effect = eff; eff.Boundary {
 		r.run.mark()
 		r.boundary = r.pos
@@ -477,7 +474,6 @@ func (r *receiver) publish() {
 	p.update(func(st *Status) {
 		if r.stage == stageEvents && st.State != StateStreaming {
 			st.State, st.ConnectedSince, st.Heartbeats = StateStreaming, now, 0
-			st.Connects++
 		}
 		if r.good {
 			st.Problem = nil
@@ -485,9 +481,12 @@ func (r *receiver) publish() {
 		st.Received = stream.Coordinates{File: r.file, Pos: r.pos}
 		st.LastHeard = now
 		st.LastEventTime = max(st.LastEventTime, r.lastTime)
-		st.Bytes += r.bytes
-		st.Events += r.events
-		st.Transactions += r.transactions
+		switch {
+		case r.idle:
+			st.LastEventAge = 0
+		case r.fresh:
+			st.LastEventAge = max(0, now.Sub(time.Unix(int64(st.LastEventTime), 0)))
+		}
 	})
-	r.bytes, r.events, r.transactions = 0, 0, 0
+	r.fresh, r.idle = false, false
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 
 	"kingbus/internal/binlog"
 	"kingbus/internal/cluster"
+	"kingbus/internal/hook"
 	"kingbus/internal/mysqltest"
 	"kingbus/internal/stream"
 	"kingbus/internal/vfs"
@@ -154,6 +156,24 @@ type rig struct {
 	stop func()
 	// encrypted: the binlog on the disk of the source is.
 	encrypted bool
+	tally
+}
+
+// tally observes connections and counts.
+type tally struct {
+	hook.NoRelayIO
+	links, transactions atomic.Int64
+}
+
+func (y *tally) Start(*hook.Link) error {
+	y.links.Add(1)
+	return nil
+}
+
+func (y *tally) AfterQueue(_ *hook.Link, q *hook.Queued) {
+	if q.Ended {
+		y.transactions.Add(1)
+	}
 }
 
 const replUser, replPassword = "repl", "it's secret"
@@ -165,6 +185,7 @@ func newRig(t *testing.T, opts mysqltest.Options, change func(*Config)) *rig {
 		t.Fatal(err)
 	}
 	r.cfg = configFor(r.inst, r.st)
+	r.cfg.Hooks.RelayIO = []hook.RelayIO{&r.tally}
 	if change != nil {
 		change(&r.cfg)
 	}

@@ -99,7 +99,7 @@ func (s *session) run(ctx context.Context) (err error) {
 		return err
 	}
 	if pl.lost != "" {
-		s.p.log.Warn(pl.lost)
+		s.p.here().Warn(pl.lost)
 	}
 	return s.stream(ctx, f, pl, link, resume, identity, receiver{checksum: checksum, run: run{buffer: link.Buffer}, until: until})
 }
@@ -123,7 +123,7 @@ func (s *session) identity(ctx context.Context) (stream.Identity, error) {
 
 // stream asks for the binlog and receives it.
 func (s *session) stream(ctx context.Context, f *facts, pl plan, link Link, resume stream.Resume, id stream.Identity, r receiver) error {
-	s.p.log.Info("asking the source for its binlog", "host", s.cfg.Host, "port", s.cfg.Port, "version", f.version, "from", pl.at.String(), "by_gtid", pl.byGTID)
+	s.p.log.Info("asking the source for its binlog", "file", pl.at.File, "pos", pl.at.Pos, "by_gtid", pl.byGTID, "version", f.version)
 	s.link.From = hook.Position{File: pl.at.File, Pos: pl.ask}
 	s.link.Durable, s.link.Served = hook.Position(resume.Source), hook.Position(s.cfg.Stream.Status().End)
 	for _, o := range s.cfg.Hooks.RelayIO {
@@ -211,6 +211,11 @@ func (s *session) observe() (end func(), err error) {
 				return err
 			}
 			return conn.Flush()
+		},
+		Answered: func(at hook.Position) {
+			for _, o := range s.cfg.Hooks.RelayIO {
+				o.AfterAnswer(&s.link, at)
+			}
 		},
 		Ended: ended,
 	}

@@ -33,6 +33,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"strconv"
 	"sync"
 	"time"
 
@@ -203,7 +204,7 @@ func New(cfg Config) (*Puller, error) {
 	if cfg.maxAsk == 0 {
 		cfg.maxAsk = 1<<32 - 1
 	}
-	p := &Puller{cfg: cfg, log: cfg.Log}
+	p := &Puller{cfg: cfg, log: cfg.Log.With("source", net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))))}
 	p.status = Status{State: StateWaiting, Host: cfg.Host, Port: cfg.Port, User: cfg.User}
 	return p, nil
 }
@@ -270,7 +271,7 @@ func (p *Puller) follow(ctx context.Context) error {
 		if lost && failures == 0 {
 			// Our own side: a new epoch begins at once. Not so a second time in a
 			// row, which could go on for ever.
-			p.log.Info("the link to the stream was lost; starting it again", "error", err)
+			p.here().Info("the link to the stream was lost; starting it again", "error", err)
 			failures++
 			continue
 		}
@@ -282,6 +283,16 @@ func (p *Puller) follow(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// here is the log for lines about the link: they say how far the source's binlog has come,
+// which is inside a transaction perhaps, or where the stream ends if nothing has come yet.
+func (p *Puller) here() *slog.Logger {
+	at := p.Status().Received
+	if at.File == "" {
+		at = p.cfg.Stream.Status().SourceEnd
+	}
+	return p.log.With("file", at.File, "pos", at.Pos)
 }
 
 // failed notes why a connection ended, and tells how long to wait.
@@ -305,11 +316,11 @@ func (p *Puller) failed(err error, failures int) time.Duration {
 	p.mu.Unlock()
 	switch {
 	case !first: // said already
-		p.log.Debug("the source still cannot be followed", "error", err, "wait", wait)
+		p.here().Debug("the source still cannot be followed", "error", err, "wait", wait)
 	case problem == nil:
-		p.log.Warn("the connection to the source ended; trying again", "error", err, "wait", wait)
+		p.here().Warn("the connection to the source ended; trying again", "error", err, "wait", wait)
 	default:
-		p.log.Error("the source cannot be followed", "error", problem, "kind", problem.Kind, "wait", wait)
+		p.here().Error("the source cannot be followed", "error", problem, "kind", problem.Kind, "wait", wait)
 	}
 	return wait
 }

@@ -24,6 +24,20 @@ func quiet(cfg Config) Config {
 	return cfg
 }
 
+// TestIdle: old events are as old as they are, until the source says that there are no more.
+func TestIdle(t *testing.T) {
+	f, m := newFake(t, "9.7.4"), newModel(t)
+	f.files = someFiles(1, binlog.ChecksumCRC32, 10)
+	end := stream.Coordinates{File: fakeName(0), Pos: uint64(len(f.files[0].data))}
+	f.edit = func(_ int, p [][]byte) ([][]byte, bool) { return append(p, heartbeat(end.File, end.Pos)), false }
+	p, _ := start(t, f.config(m))
+	m.awaitFiles(p, f.files)
+	await(t, "an idle source", p, func() bool {
+		st := p.Status()
+		return st.Received == end && st.LastEventTime == 1700000010 && st.LastEventAge == 0
+	})
+}
+
 func TestFollow(t *testing.T) {
 	for _, sum := range []binlog.Checksum{binlog.ChecksumCRC32, binlog.ChecksumNone} {
 		for _, byGTID := range []bool{true, false} {
@@ -34,12 +48,20 @@ func TestFollow(t *testing.T) {
 				if !byGTID {
 					f.answers["SELECT @@GLOBAL.GTID_MODE"] = "OFF"
 				}
-				p, stop := start(t, f.config(m))
+				cfg, seen := f.config(m), &tally{}
+				if byGTID { // else nobody observes
+					cfg.Hooks.RelayIO = []hook.RelayIO{seen}
+				}
+				p, stop := start(t, cfg)
 				m.awaitFiles(p, f.files)
 				stop()
 				st := p.Status()
-				if st.State != StateStopped || st.Problem != nil || st.Transactions != 9 || st.Connects != 1 || st.UUID != fakeUUID || st.LastEventTime != 1700000030 {
+				age := time.Since(time.Unix(1700000030, 0))
+				if st.State != StateStopped || st.Problem != nil || st.UUID != fakeUUID || st.LastEventTime != 1700000030 || st.LastEventAge < age-time.Hour || st.LastEventAge > age {
 					t.Errorf("status %+v", st)
+				}
+				if n, links := seen.transactions.Load(), seen.links.Load(); byGTID && (n != 9 || links != 1) {
+					t.Errorf("%d transactions over %d connections were told", n, links)
 				}
 				if want := m.end(); st.Received != want {
 					t.Errorf("received: got %v, want %v", st.Received, want)

@@ -40,18 +40,16 @@ type Status struct {
 
 	// Received are the source's coordinates up to which bytes have come, in a
 	// transaction too. LastEventTime is the timestamp of the newest event, Unix
-	// seconds; LastHeard is when the source last sent anything, heartbeats too.
+	// seconds, and LastEventAge how old it was when it came, by this node's clock and the
+	// source's; 0 when the source has said since that it has no more. LastHeard is when the source last sent anything, heartbeats too.
 	Received      stream.Coordinates
 	LastEventTime uint32
+	LastEventAge  time.Duration
 	LastHeard     time.Time
 	// Heartbeats counts those of the present connection, the last of which came at HeartbeatAt.
 	Heartbeats  uint64
 	HeartbeatAt time.Time
 
-	// Counted since the process started, of what goes into the stream.
-	Bytes, Events, Transactions uint64
-
-	Connects    uint64 // connections that came to streaming
 	LastError   string
 	LastErrorAt time.Time
 }

@@ -40,7 +40,7 @@ func (s *session) watch(ctx context.Context) error {
 		if err != nil {
 			// Not the link's fault. If there is something wrong with the source,
 			// the link will feel it, or the next look will tell.
-			s.p.log.Debug("could not look after the source", "error", err)
+			s.p.here().Debug("could not look after the source", "error", err)
 			continue
 		}
 		here := standingOf(s.cfg.Stream.Status())

@@ -167,6 +167,7 @@ func (r *receiver) heartbeat(ctx context.Context, h binlog.Header) error {
 	if err := r.settle(ctx); err != nil {
 		return err
 	}
+	r.idle = true
 	r.publish()
 	now := r.s.p.cfg.Now()
 	r.s.p.update(func(st *Status) { st.Heartbeats, st.HeartbeatAt = st.Heartbeats+1, now })

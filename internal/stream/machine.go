@@ -146,7 +146,8 @@ func (s *Stream) tellEnds() {
 func (s *Stream) applied(entry cluster.Entry, e effect) {
 	if e.void {
 		if e.err != nil {
-			s.log.Error("an entry of the log was refused by every node; the link starts again", "entry", entry.Index, "error", e.err)
+			at, _ := s.state.coordinates()
+			s.log.Error("an entry of the log was refused by every node; the link starts again", "entry", entry.Index, "file", at.File, "pos", at.Pos, "error", e.err)
 		}
 		if s.link != nil && s.link.epoch == e.epoch {
 			s.link.lose(fmt.Errorf("%w: entry %d does not continue the stream", ErrLinkLost, entry.Index))

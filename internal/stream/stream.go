@@ -226,7 +226,7 @@ func Open(cfg Config) (*Stream, error) {
 	}
 	node, err := cluster.Open(cluster.Config{
 		FS: cfg.FS, Dir: cfg.Dir, Machine: machine{s}, Log: cfg.Log,
-		SegmentBytes: cfg.SegmentBytes, InFlight: cfg.InFlight, Window: cfg.Window, Pause: cfg.Pause, Interrupt: cfg.Interrupt, Peering: cfg.Peering, Extra: s.tellPeers, Heard: s.heardPeer, Answer: s.answer,
+		SegmentBytes: cfg.SegmentBytes, InFlight: cfg.InFlight, Window: cfg.Window, Pause: cfg.Pause, Hooks: cfg.Hooks.Raft, Interrupt: cfg.Interrupt, Peering: cfg.Peering, Extra: s.tellPeers, Heard: s.heardPeer, Answer: s.answer,
 		Buffer: s.spare.sized,
 	})
 	if err != nil {
