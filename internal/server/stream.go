@@ -13,6 +13,8 @@ import (
 type Stream interface {
 	// Status returns a snapshot that the caller owns.
 	Status() stream.Status
+	// LastTransaction returns the last one that was stored while the process ran.
+	LastTransaction() (stream.Transaction, bool)
 	// HasExecuted tells whether all transactions of a set are there.
 	HasExecuted(set gtid.Set) bool
 	// Changed returns a channel that is closed at the stream's next change.

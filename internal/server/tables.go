@@ -59,12 +59,13 @@ func timestamp(name string) cell {
 	return cell{c, sql.String("0000-00-00 00:00:00.000000")}
 }
 
-func timestampOf(name string, t time.Time) cell {
-	c := timestamp(name)
+// timestampOf is in the session's time zone.
+func (c *session) timestampOf(name string, t time.Time) cell {
+	out := timestamp(name)
 	if !t.IsZero() {
-		c.value = sql.String(t.Format("2006-01-02 15:04:05.000000"))
+		out.value = sql.String(c.sql.Local(t).Format("2006-01-02 15:04:05.000000"))
 	}
-	return c
+	return out
 }
 
 func channelName() cell {
@@ -77,10 +78,10 @@ func threadID(name string) cell {
 	return cell{c, sql.Null}
 }
 
-func gtidCell(name string) cell {
+func gtidCell(name, value string) cell {
 	c := nullable(char(name, 90, 0))
 	c.Flags = 0
-	return cell{c, sql.String("")}
+	return cell{c, sql.String(value)}
 }
 
 // table makes a table of one row, or of none.
@@ -161,8 +162,25 @@ func zeroOne(one bool) sql.Value {
 	return sql.String("0")
 }
 
-// connectionStatus: which transaction came last, and when, kingbus does not remember; its
-// metrics and SHOW REPLICA STATUS have the time.
+// stored are the columns about a transaction that is done: its GTID under a name, and four times,
+// of which the last two are when it began and ended to be stored, which is one moment here.
+func (c *session) stored(name, first, done string) []cell {
+	last, there := c.server.cfg.Stream.LastTransaction()
+	gtid := ""
+	if there {
+		if gtid = "ANONYMOUS"; !last.GTID.IsZero() {
+			gtid = last.GTID.String()
+		}
+	}
+	return []cell{gtidCell(name, gtid), c.timestampOf(name+"_ORIGINAL_COMMIT_TIMESTAMP", last.Original), c.timestampOf(name+"_IMMEDIATE_COMMIT_TIMESTAMP", last.Immediate),
+		c.timestampOf(name+"_"+first+"_TIMESTAMP", last.Stored), c.timestampOf(name+"_"+done+"_TIMESTAMP", last.Stored)}
+}
+
+// underWay are those about one that is not: nobody is told of it before it is stored.
+func underWay(name, first string) []cell {
+	return []cell{gtidCell(name, ""), timestamp(name + "_ORIGINAL_COMMIT_TIMESTAMP"), timestamp(name + "_IMMEDIATE_COMMIT_TIMESTAMP"), timestamp(name + "_" + first + "_TIMESTAMP")}
+}
+
 func (c *session) connectionStatus(there bool, r *Replication) *sql.ResultSet {
 	st := c.server.cfg.Stream.Status()
 	received := ""
@@ -175,18 +193,11 @@ func (c *session) connectionStatus(there bool, r *Replication) *sql.ResultSet {
 	heartbeats.Flags = 0
 	cells := []cell{
 		channelName(), {identifier("GROUP_NAME", 36), sql.String("")}, {identifier("SOURCE_UUID", 36), sql.String(st.Source.UUID)}, threadID("THREAD_ID"),
-		{enum("SERVICE_STATE", 10), r.service()}, {heartbeats, sql.Uint(r.Heartbeats)}, timestampOf("LAST_HEARTBEAT_TIMESTAMP", r.HeartbeatAt), {set, sql.String(received)},
-		{integer("LAST_ERROR_NUMBER"), sql.Int(int64(r.Errno))}, {varchar("LAST_ERROR_MESSAGE", 1024), sql.String(r.Error)}, timestampOf("LAST_ERROR_TIMESTAMP", r.ErrorAt),
+		{enum("SERVICE_STATE", 10), r.service()}, {heartbeats, sql.Uint(r.Heartbeats)}, c.timestampOf("LAST_HEARTBEAT_TIMESTAMP", r.HeartbeatAt), {set, sql.String(received)},
+		{integer("LAST_ERROR_NUMBER"), sql.Int(int64(r.Errno))}, {varchar("LAST_ERROR_MESSAGE", 1024), sql.String(r.Error)}, c.timestampOf("LAST_ERROR_TIMESTAMP", r.ErrorAt),
 	}
-	for _, which := range []string{"LAST_QUEUED", "QUEUEING"} {
-		cells = append(cells, gtidCell(which+"_TRANSACTION"))
-		for _, when := range []string{"ORIGINAL_COMMIT", "IMMEDIATE_COMMIT", "START_QUEUE", "END_QUEUE"} {
-			if which != "QUEUEING" || when != "END_QUEUE" {
-				cells = append(cells, timestamp(which+"_TRANSACTION_"+when+"_TIMESTAMP"))
-			}
-		}
-	}
-	return tableOf(there, cells...)
+	cells = append(cells, c.stored("LAST_QUEUED_TRANSACTION", "START_QUEUE", "END_QUEUE")...)
+	return tableOf(there, append(cells, underWay("QUEUEING_TRANSACTION", "START_QUEUE")...)...)
 }
 
 func (c *session) connectionConfiguration(there bool, r *Replication) *sql.ResultSet {
@@ -225,24 +236,16 @@ func (c *session) applierConfiguration(there bool, _ *Replication) *sql.ResultSe
 }
 
 // appliedBy are the columns that coordinator and workers have.
-func appliedBy(last, now, first, done string) []cell {
+func (c *session) appliedBy(last, now, first, done string) []cell {
 	cells := []cell{threadID("THREAD_ID"), {enum("SERVICE_STATE", 3), sql.String("ON")}, {integer("LAST_ERROR_NUMBER"), sql.Int(0)}, {varchar("LAST_ERROR_MESSAGE", 1024), sql.String("")}, timestamp("LAST_ERROR_TIMESTAMP")}
-	for _, which := range []string{last, now} {
-		cells = append(cells, gtidCell(which))
-		for _, when := range []string{"ORIGINAL_COMMIT", "IMMEDIATE_COMMIT", first, done} {
-			if which == last || when != done {
-				cells = append(cells, timestamp(which+"_"+when+"_TIMESTAMP"))
-			}
-		}
-	}
-	return cells
+	return append(append(cells, c.stored(last, first, done)...), underWay(now, first)...)
 }
 
 // applierWorker: there is one, which never fails.
 func (c *session) applierWorker(there bool, _ *Replication) *sql.ResultSet {
 	id := bigint("WORKER_ID")
 	id.Flags |= sql.FlagPrimaryKey | sql.FlagPartKey
-	cells := append([]cell{channelName(), {id, sql.Uint(0)}}, appliedBy("LAST_APPLIED_TRANSACTION", "APPLYING_TRANSACTION", "START_APPLY", "END_APPLY")...)
+	cells := append([]cell{channelName(), {id, sql.Uint(0)}}, c.appliedBy("LAST_APPLIED_TRANSACTION", "APPLYING_TRANSACTION", "START_APPLY", "END_APPLY")...)
 	for _, which := range []string{"LAST_APPLIED", "APPLYING"} {
 		message := nullable(varchar(which+"_TRANSACTION_LAST_TRANSIENT_ERROR_MESSAGE", 1024))
 		message.Flags = 0
@@ -254,7 +257,7 @@ func (c *session) applierWorker(there bool, _ *Replication) *sql.ResultSet {
 
 // applierCoordinator: there is none, as with a single worker.
 func (c *session) applierCoordinator(bool, *Replication) *sql.ResultSet {
-	return tableOf(false, append([]cell{channelName()}, appliedBy("LAST_PROCESSED_TRANSACTION", "PROCESSING_TRANSACTION", "START_BUFFER", "END_BUFFER")...)...)
+	return tableOf(false, append([]cell{channelName()}, c.appliedBy("LAST_PROCESSED_TRANSACTION", "PROCESSING_TRANSACTION", "START_BUFFER", "END_BUFFER")...)...)
 }
 
 func (c *session) persistedVariables() *sql.ResultSet {

@@ -316,6 +316,9 @@ func (s *Session) Filter(rs *ResultSet, filter Expr) error {
 	return nil
 }
 
+// Local returns a time in the session's time zone.
+func (s *Session) Local(t time.Time) time.Time { return t.In(s.now().Location()) }
+
 // Time reads a date and time, as text in the session's time zone; false if it is none.
 func (s *Session) Time(v Value) (time.Time, bool) {
 	zone := s.env.Now().Location()

@@ -27,6 +27,7 @@ func (s *Stream) restore(index uint64, encoded []byte, segments []uint64) error 
 	defer s.mu.Unlock()
 	s.state, s.index.blocks, s.index.bytes, s.purged = &state{}, nil, 0, nil // it may be the second try
 	s.tail.clear()
+	s.last = lastEnd{}
 	if len(encoded) > 0 {
 		st, err := decodeState(encoded)
 		if err != nil {
@@ -93,6 +94,7 @@ func (s *Stream) apply(entries []cluster.Entry) (done folded, err error) {
 		}
 		s.applied(entry, e)
 		s.noteEnds(entry.Index, e)
+		s.noteLast(entry.Index, e)
 		done.moved = done.moved || e.moved
 		done.settled = e.changed != 0
 	}

@@ -183,6 +183,7 @@ type Stream struct {
 	review  *review                   // while a snapshot comes in
 	purged  []uint64                  // segments whose index files can go with them; the apply goroutine's
 	ends    []ending                  // for the hooks; the apply goroutine's
+	last    lastEnd                   // guarded by mu
 	closed  bool
 
 	stop  context.CancelFunc

@@ -68,6 +68,14 @@ func (t *tail) get(index uint64) (cluster.Entry, bool) {
 	return e.Entry, true
 }
 
+// peek is get for who keeps nothing of the payload when Stream.mu is let go; nil: it is not in memory.
+func (t *tail) peek(index uint64) []byte {
+	if len(t.entries) == 0 || index < t.entries[0].Index || index-t.entries[0].Index >= uint64(len(t.entries)) {
+		return nil
+	}
+	return t.entries[index-t.entries[0].Index].Payload
+}
+
 const (
 	// runBuffer is the capacity of a run's buffer in bytes: the event with which
 	// a run becomes full may stand out a little.
