@@ -163,6 +163,16 @@ func (n *node) newFollowing(s follow.Setting) *following {
 	return f
 }
 
+// getPublicKey tells whether to take the source's RSA key from itself. Who can change what it says
+// could give us his own, and read the password. So only where that is not to be feared, or where TLS
+// was given up by choice.
+func (f *following) getPublicKey() bool {
+	if f.setting.PublicKey || f.setting.NoPublicKey {
+		return f.setting.PublicKey
+	}
+	return f.source.TLS == wire.TLSDisabled || isLoopback(f.source.Host)
+}
+
 func (n *node) newPuller(f *following) (*source.Puller, error) {
 	src := f.source
 	start, err := source.ParseStart(src.Start)
@@ -180,12 +190,6 @@ func (n *node) newPuller(f *following) (*source.Puller, error) {
 	hostname, _ := os.Hostname() // only for SHOW REPLICAS
 	_, port, _ := net.SplitHostPort(n.mysql.Addr().String())
 	reportPort, _ := strconv.ParseUint(port, 10, 16)
-	// Who can change what the source says could give us his own key, and read the
-	// password. So only where that is not to be feared, or where TLS was given up by choice.
-	getKey := src.TLS == wire.TLSDisabled || isLoopback(src.Host)
-	if f.setting.PublicKey || f.setting.NoPublicKey {
-		getKey = f.setting.PublicKey
-	}
 	return source.New(source.Config{
 		Stream: told{source.Adapt(n.stream), n.follow, f.setting}, Log: n.log.With("part", "source"),
 		Host: src.Host, Port: src.Port, User: src.User,
@@ -200,7 +204,7 @@ func (n *node) newPuller(f *following) (*source.Puller, error) {
 			secret, err := n.cfg.ReadSourcePassword()
 			return []byte(secret.Reveal()), err
 		},
-		TLSMode: src.TLS, TLS: tls, GetServerPublicKey: getKey,
+		TLSMode: src.TLS, TLS: tls, GetServerPublicKey: f.getPublicKey(),
 		Start: start, Until: until, Heartbeat: src.Heartbeat, Hooks: n.hooks,
 		ReportHost: hostname[:min(len(hostname), 60)], ReportPort: uint16(reportPort),
 	})

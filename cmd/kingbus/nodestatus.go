@@ -8,6 +8,7 @@ import (
 	"kingbus/internal/server"
 	"kingbus/internal/source"
 	"kingbus/internal/stream"
+	"kingbus/internal/wire"
 	"kingbus/internal/vfs"
 )
 
@@ -181,19 +182,20 @@ func (n *node) linkStatus(group admin.Cluster) *server.Replication {
 	out := n.sourceStatus(st, group)
 	src := f.source
 	until, _ := source.ParseUntil(f.setting.Until) // newFollowing tells of it
+	r := &server.Replication{
+		Host: src.Host, Port: src.Port, User: src.User, Until: until, HeartbeatEvery: src.Heartbeat,
+		CA: src.TLSFiles.CA, Cert: src.TLSFiles.Cert, Key: src.TLSFiles.Key, Verify: src.TLS == wire.TLSVerifyIdentity, GetPublicKey: f.getPublicKey(),
+	}
 	if f.puller == nil {
-		r := &server.Replication{Until: until, Host: src.Host, Port: src.Port, User: src.User, Running: "No", Received: st.SourceEnd}
+		r.Running, r.Received = "No", st.SourceEnd
 		if f.problem != nil {
 			r.Errno, r.Error = errReplicaFatal, f.problem.Error()
 		}
 		return r
 	}
 	s := f.puller.Status()
-	r := &server.Replication{
-		Until: until, Host: src.Host, Port: src.Port, User: src.User, Running: "Connecting", State: "Connecting to source",
-		TLS: s.TLS != "", ByGTID: s.GTIDs, Received: s.Received, ErrorAt: s.LastErrorAt,
-		Heartbeats: s.Heartbeats, HeartbeatAt: s.HeartbeatAt, HeartbeatEvery: src.Heartbeat,
-	}
+	r.Running, r.State, r.TLS, r.ByGTID, r.Received = "Connecting", "Connecting to source", s.TLS != "", s.GTIDs, s.Received
+	r.ErrorAt, r.Heartbeats, r.HeartbeatAt = s.LastErrorAt, s.Heartbeats, s.HeartbeatAt
 	if l := n.leaderLink(group.Leader); l != nil && out.State == admin.SourceFollowed {
 		l.show(r)
 		return r

@@ -21,6 +21,10 @@ type Replication struct {
 	TLS            bool
 	ByGTID         bool
 	Until          source.Until
+	// How the source has to show who it is, and kingbus shows itself; files on this node.
+	CA, Cert, Key string
+	Verify        bool // that the certificate was issued for the host
+	GetPublicKey  bool
 	// Received is up to where the source's binlog has come, in its coordinates.
 	Received stream.Coordinates
 	// Behind is how old the newest event is that was stored, if Known.
@@ -54,6 +58,7 @@ func statusOf(r *Replication, st stream.Status) []statusColumn {
 		}
 		return sql.String("No")
 	}
+	flag := func(on bool) sql.Value { return map[bool]sql.Value{false: zero, true: n(1)}[on] }
 	behind := sql.Null
 	if r.Known {
 		behind = n(uint64(max(0, r.Behind.Seconds())))
@@ -92,9 +97,9 @@ func statusOf(r *Replication, st stream.Status) []statusColumn {
 		{long("Last_Errno", 5), zero}, {text("Last_Error", 20), none}, {long("Skip_Counter", 11), zero},
 		{whole("Exec_Source_Log_Pos", 11), n(st.SourceEnd.Pos)}, {whole("Relay_Log_Space", 11), n(space)},
 		{text("Until_Condition", 6), s(condition)}, {text("Until_Log_File", longName), s(at.File)}, {whole("Until_Log_Pos", 11), n(at.Pos)},
-		{text("Source_SSL_Allowed", 7), yesNo(r.TLS)}, {text("Source_SSL_CA_File", longName), none}, {text("Source_SSL_CA_Path", longName), none},
-		{text("Source_SSL_Cert", longName), none}, {text("Source_SSL_Cipher", longName), none}, {text("Source_SSL_Key", longName), none},
-		{whole("Seconds_Behind_Source", 11), behind}, {text("Source_SSL_Verify_Server_Cert", 3), yesNo(false)},
+		{text("Source_SSL_Allowed", 7), yesNo(r.TLS)}, {text("Source_SSL_CA_File", longName), s(r.CA)}, {text("Source_SSL_CA_Path", longName), none},
+		{text("Source_SSL_Cert", longName), s(r.Cert)}, {text("Source_SSL_Cipher", longName), none}, {text("Source_SSL_Key", longName), s(r.Key)},
+		{whole("Seconds_Behind_Source", 11), behind}, {text("Source_SSL_Verify_Server_Cert", 3), yesNo(r.Verify)},
 		{long("Last_IO_Errno", 5), n(uint64(r.Errno))}, {text("Last_IO_Error", 20), s(r.Error)}, {long("Last_SQL_Errno", 5), zero}, {text("Last_SQL_Error", 20), none},
 		{text("Replicate_Ignore_Server_Ids", longName), none}, {long("Source_Server_Id", 9), n(uint64(st.Source.ServerID))}, {text("Source_UUID", 36), s(st.Source.UUID)},
 		{text("Source_Info_File", 1024), none}, {long("SQL_Delay", 11), zero}, {long("SQL_Remaining_Delay", 9), sql.Null},
@@ -103,7 +108,7 @@ func statusOf(r *Replication, st stream.Status) []statusColumn {
 		{text("Source_SSL_Crl", longName), none}, {text("Source_SSL_Crlpath", longName), none},
 		{text("Retrieved_Gtid_Set", uint32(len(retrieved))), s(retrieved)}, {text("Executed_Gtid_Set", uint32(len(executed))), s(executed)},
 		{long("Auto_Position", 9), auto}, {text("Replicate_Rewrite_DB", 24), none}, {text("Channel_Name", 192), none}, {text("Source_TLS_Version", longName), none},
-		{text("Source_public_key_path", longName), none}, {long("Get_Source_public_key", 9), zero}, {text("Network_Namespace", 193), none},
+		{text("Source_public_key_path", longName), none}, {long("Get_Source_public_key", 9), flag(r.GetPublicKey)}, {text("Network_Namespace", 193), none},
 	}
 }
 

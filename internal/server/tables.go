@@ -209,10 +209,10 @@ func (c *session) connectionConfiguration(there bool, r *Replication) *sql.Resul
 	return tableOf(there,
 		channelName(), cell{char("HOST", 255, 0), sql.String(r.Host)}, cell{integer("PORT"), sql.Int(int64(r.Port))}, cell{identifier("USER", 32), sql.String(r.User)},
 		cell{identifier("NETWORK_INTERFACE", 60), none}, cell{enum("AUTO_POSITION", 1), zeroOne(r.ByGTID)},
-		cell{enum("SSL_ALLOWED", 7), yesNo(r.TLS)}, cell{varchar("SSL_CA_FILE", 512), none}, cell{varchar("SSL_CA_PATH", 512), none}, cell{varchar("SSL_CERTIFICATE", 512), none},
-		cell{varchar("SSL_CIPHER", 512), none}, cell{varchar("SSL_KEY", 512), none}, cell{enum("SSL_VERIFY_SERVER_CERTIFICATE", 3), yesNo(false)},
+		cell{enum("SSL_ALLOWED", 7), yesNo(r.TLS)}, cell{varchar("SSL_CA_FILE", 512), sql.String(r.CA)}, cell{varchar("SSL_CA_PATH", 512), none}, cell{varchar("SSL_CERTIFICATE", 512), sql.String(r.Cert)},
+		cell{varchar("SSL_CIPHER", 512), none}, cell{varchar("SSL_KEY", 512), sql.String(r.Key)}, cell{enum("SSL_VERIFY_SERVER_CERTIFICATE", 3), yesNo(r.Verify)},
 		cell{varchar("SSL_CRL_FILE", 255), none}, cell{varchar("SSL_CRL_PATH", 255), none}, cell{integer("CONNECTION_RETRY_INTERVAL"), sql.Int(1)}, cell{bigint("CONNECTION_RETRY_COUNT"), sql.Uint(0)},
-		cell{interval, sql.String(strconv.FormatFloat(r.HeartbeatEvery.Seconds(), 'f', 3, 64))}, cell{varchar("TLS_VERSION", 255), none}, cell{varchar("PUBLIC_KEY_PATH", 512), none}, cell{enum("GET_PUBLIC_KEY", 3), yesNo(false)},
+		cell{interval, sql.String(strconv.FormatFloat(r.HeartbeatEvery.Seconds(), 'f', 3, 64))}, cell{varchar("TLS_VERSION", 255), none}, cell{varchar("PUBLIC_KEY_PATH", 512), none}, cell{enum("GET_PUBLIC_KEY", 3), yesNo(r.GetPublicKey)},
 		cell{varchar("NETWORK_NAMESPACE", 64), none}, cell{identifier("COMPRESSION_ALGORITHM", 64), sql.String("uncompressed")}, cell{integer("ZSTD_COMPRESSION_LEVEL"), sql.Int(3)},
 		cell{suites, sql.Null}, cell{enum("SOURCE_CONNECTION_AUTO_FAILOVER", 1), zeroOne(false)}, cell{enum("GTID_ONLY", 1), zeroOne(false)},
 	)
