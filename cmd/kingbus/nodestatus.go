@@ -8,8 +8,8 @@ import (
 	"kingbus/internal/server"
 	"kingbus/internal/source"
 	"kingbus/internal/stream"
-	"kingbus/internal/wire"
 	"kingbus/internal/vfs"
+	"kingbus/internal/wire"
 )
 
 // status collects what the parts say, for the admin server.

@@ -51,6 +51,10 @@ with --join instead of --initial-cluster, and then added with ` + "`kingbus node
 	}
 	load := settingFlags(cmd, p)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+		defer stop()
+		// The second signal finds the default behaviour, which is to die.
+		defer context.AfterFunc(ctx, stop)()
 		cfg, err := load()
 		if err != nil {
 			return err
@@ -63,10 +67,6 @@ with --join instead of --initial-cluster, and then added with ` + "`kingbus node
 		for _, w := range warnings {
 			log.Warn(w)
 		}
-		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
-		defer stop()
-		// The second signal finds the default behaviour, which is to die.
-		defer context.AfterFunc(ctx, stop)()
 		if err = serve(ctx, cfg, log); err != nil && cfg.LogFormat == "json" {
 			log.Error("kingbus ends", "error", err) // who reads the log as JSON wants nothing else in it
 			err = errors.Join(err, errLogged)

@@ -110,6 +110,7 @@ type process struct {
 
 	cmd    *exec.Cmd // nil: it was not started, or has ended with our knowledge
 	frozen bool
+	before int64         // bytes in its log when it was started
 	ended  chan struct{} // closed when it has ended
 	err    error         // how; valid once ended is closed
 }
@@ -174,6 +175,9 @@ func (p *process) start() {
 		p.t.Fatal(err)
 	}
 	defer log.Close()
+	if p.before, err = log.Seek(0, io.SeekEnd); err != nil {
+		p.t.Fatal(err)
+	}
 	cmd := exec.Command(program(p.t), p.args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -222,6 +226,13 @@ func (p *process) kill() {
 // stop is SIGTERM; the process has to end by itself, cleanly.
 func (p *process) stop() {
 	p.t.Helper()
+	// A process that has said nothing yet may not have come to where it asks for the signal, and
+	// dies of it as any would.
+	for late := time.Now().Add(patience); !p.died() && time.Now().Before(late); time.Sleep(5 * time.Millisecond) {
+		if info, err := os.Stat(p.log); err == nil && info.Size() > p.before {
+			break
+		}
+	}
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	if err := p.awaitEnd(); err != nil {
 		p.t.Errorf("%s stopped with %v", p.name, err)
