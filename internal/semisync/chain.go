@@ -74,9 +74,9 @@ type chain struct {
 	enough   place            // what enough of them have; zero: there are not so many
 	newest   place            // of the transactions that were committed
 	allowed  hook.Position    // at the source, behind the last transaction that was let go
-	degraded bool
-	mark     chained // while degraded: what was the newest once, and when
-	times    uint64  // how often it was degraded
+	degraded bool             // only between begin and end
+	mark     chained          // while degraded: what was the newest once, and when
+	times    uint64           // how often it was degraded
 }
 
 // chained are transactions that replicas have to have.
@@ -93,19 +93,18 @@ func newChain(s ChainSettings) *chain {
 // begin is told what the stream has when this node begins to follow the source: what
 // replicas do not have of it waits from now on.
 func (c *chain) begin(at place, source hook.Position, now time.Time) {
-	// Others may have led meanwhile, for whom replicas had caught up.
-	degraded := c.degraded
-	c.degraded = false
-	if at.compare(c.newest) > 0 || degraded && len(c.waiting) == 0 {
-		if at.compare(c.newest) < 0 {
-			at = c.newest
-		}
+	if at.compare(c.newest) > 0 {
 		c.wait(at, source, now)
 	}
 	for i := range c.waiting {
 		c.waiting[i].since = now
 	}
 }
+
+// end is told that this node answers the source no more. It may have let go of what replicas do
+// not have, because they took too long; of what others commit from now on it lets nothing go,
+// since those wait, and it must wait as well when it comes to answer again.
+func (c *chain) end() { c.degraded = false }
 
 // configure changes what is waited for, and tells whether something is let go by it. What was
 // let go stays so; what waits, and what comes from now on, waits for what is said now.

@@ -159,8 +159,9 @@ func playChain(t *testing.T, settings ChainSettings, steps []byte) {
 	c := newChain(settings)
 	m := &slowChain{ChainSettings: settings, has: map[string]uint64{}}
 	now, pos := epoch, uint64(0)
+	linked := true // it answers the source
 	for i, b := range steps {
-		before := m.Replicas
+		before, released := m.Replicas, m.released
 		switch arg := uint64(b >> 3); b & 7 {
 		case 0, 1, 2:
 			pos += 1 + arg%4
@@ -179,9 +180,23 @@ func playChain(t *testing.T, settings ChainSettings, steps []byte) {
 		case 6:
 			now = now.Add(time.Duration(arg) * 100 * time.Millisecond)
 		default:
-			if arg < 24 {
+			switch {
+			case arg < 16 && linked:
 				c.expire(now)
 				m.settle(now, false, true)
+			case arg < 16: // nobody looks
+			case arg < 20 && linked:
+				linked, m.degraded = false, false
+				c.end()
+			case arg < 24:
+				if linked = true; pos > 0 {
+					c.begin(place{1, pos}, at("s.1", pos), now)
+					for k := m.released; k < len(m.commits); k++ {
+						m.commits[k].since = now
+					}
+				}
+			}
+			if arg < 24 {
 				break
 			}
 			m.Replicas, m.Timeout, m.degraded = int(arg%4), time.Duration(1+arg%3)*500*time.Millisecond, false
@@ -195,6 +210,13 @@ func playChain(t *testing.T, settings ChainSettings, steps []byte) {
 		if len(c.waiting) != len(m.commits)-m.released || c.degraded != m.degraded || len(c.waiting) > 0 && c.allowed.Pos != allowed {
 			t.Logf("%v %v", settings, steps[:i+1])
 			t.Fatalf("step %d: %d wait, degraded %v, up to %v; the model: %d, %v, %d", i, len(c.waiting), c.degraded, c.allowed, len(m.commits)-m.released, m.degraded, allowed)
+		}
+		if !linked && m.Replicas == before {
+			for _, done := range m.commits[min(released, m.released):m.released] {
+				if !m.had(done) {
+					t.Fatalf("step %d: %d was let go by a node that does not answer, and only %v have it", i, done.pos, m.has)
+				}
+			}
 		}
 		// Nothing is let go that too few have, unless the policy said so.
 		if settings.Policy == PolicyHold {
@@ -299,10 +321,40 @@ func TestChainLeadsAgain(t *testing.T) {
 	if !c.degraded {
 		t.Fatal("it is not degraded")
 	}
+	c.end()
 	c.commit(place{1, 200}, at("b", 200), second(50))
 	c.begin(place{1, 200}, at("b", 200), second(60))
 	c.commit(place{1, 300}, at("b", 300), second(61))
 	if c.degraded || len(c.waiting) != 2 {
 		t.Errorf("degraded %v, %d wait", c.degraded, len(c.waiting))
+	}
+}
+
+// TestChainLetGo: what others have committed, who waited for replicas, is not let go by a node
+// for which they took too long before, whatever comes in between.
+func TestChainLetGo(t *testing.T) {
+	for name, between := range map[string]func(*chain){
+		"nothing":            func(*chain) {},
+		"other settings":     func(c *chain) { c.configure(ChainSettings{1, 10 * time.Second, PolicyHold}) },
+		"a replica comes up": func(c *chain) { c.has("r", place{1, 200}, second(13)) },
+		"both": func(c *chain) {
+			c.has("r", place{1, 200}, second(13))
+			c.configure(ChainSettings{1, 10 * time.Second, PolicyHold})
+		},
+	} {
+		c := newChain(ChainSettings{1, 10 * time.Second, PolicyDegrade})
+		c.begin(place{1, 100}, at("b", 100), second(0))
+		c.has("r", place{1, 100}, second(0))
+		c.commit(place{1, 200}, at("b", 200), second(0))
+		if !c.expire(second(11)) {
+			t.Fatal("it is not degraded")
+		}
+		c.end()
+		c.commit(place{1, 300}, at("b", 300), second(12)) // by another leader, which waits
+		between(c)
+		c.begin(place{1, 300}, at("b", 300), second(14))
+		if len(c.waiting) != 1 || c.waiting[0].at != (place{1, 300}) || c.allowed != at("b", 200) {
+			t.Errorf("%s: %d wait, up to %v was let go", name, len(c.waiting), c.allowed)
+		}
 	}
 }

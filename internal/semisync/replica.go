@@ -481,6 +481,7 @@ func (r *Replica) Stop(*hook.Link) {
 		r.changeLocked(StateOff)
 	}
 	r.link, r.held = nil, false
+	r.chain.end()
 	r.mu.Unlock()
 	if a != nil {
 		a.group.Wait()

@@ -143,10 +143,10 @@ func (s *Source) watch() {
 		s.mu.Lock()
 		was := s.waits.on
 		late := s.waits.expire(s.now())
-		fell, last := was && !s.waits.on, s.last
+		fell, last, timeout := was && !s.waits.on, s.last, s.waits.Timeout
 		s.mu.Unlock()
 		if fell {
-			s.log.Warn("no replica has acknowledged in time: semi-synchronous replication is off until one has caught up", "file", last.File, "pos", last.Pos, "timeout", s.waits.Timeout)
+			s.log.Warn("no replica has acknowledged in time: semi-synchronous replication is off until one has caught up", "file", last.File, "pos", last.Pos, "timeout", timeout)
 		}
 		if late.IsZero() {
 			timer.Reset(time.Hour)

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -165,7 +166,7 @@ func (c *session) command(ctx context.Context, cmd byte, payload []byte) (again 
 	case wire.ComPing:
 		return true, c.ws.WriteOK(wire.OK{Status: wire.StatusAutocommit})
 	case wire.ComQuery:
-		return true, c.query(ctx, string(payload))
+		return c.guarded(func() error { return c.query(ctx, string(payload)) })
 	case wire.ComInitDB:
 		return true, c.answer(c.use(string(payload)))
 	case wire.ComFieldList:
@@ -188,9 +189,9 @@ func (c *session) command(ctx context.Context, cmd byte, payload []byte) (again 
 		c.statements.forget()
 		return true, c.ws.WriteOK(wire.OK{Status: wire.StatusAutocommit})
 	case wire.ComStmtPrepare:
-		return true, c.prepare(payload)
+		return c.guarded(func() error { return c.prepare(payload) })
 	case wire.ComStmtExecute:
-		return true, c.executePrepared(ctx, payload)
+		return c.guarded(func() error { return c.executePrepared(ctx, payload) })
 	case wire.ComStmtSendLongData:
 		c.statements.longData(payload)
 		return true, nil
@@ -221,6 +222,18 @@ func (c *session) command(ctx context.Context, cmd byte, payload []byte) (again 
 		return c.dumpOrRefuse(ctx, req, refusal)
 	}
 	return true, c.ws.WriteError(wire.Errorf(wire.ErUnknownCom, "Unknown command"))
+}
+
+// guarded runs what reads and evaluates a client's text. A panic there is a bug of ours, and ends
+// the session: not the node, which anybody with an account could end then.
+func (c *session) guarded(run func() error) (again bool, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.log.Error("a statement has found a bug in kingbus; please report this line", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			again, err = false, errors.Join(c.answer(wire.Errorf(wire.ErUnknown, "kingbus: this statement has found a bug, and ends the session; the log has more of it")), c.ws.Flush())
+		}
+	}()
+	return true, run()
 }
 
 // dumpOrRefuse: whatever becomes of a dump, the connection ends with it.

@@ -16,6 +16,7 @@ import (
 	"kingbus/internal/binlogtest"
 	"kingbus/internal/gtid"
 	"kingbus/internal/segment"
+	"kingbus/internal/sql"
 	"kingbus/internal/stream"
 	"kingbus/internal/wire"
 )
@@ -559,5 +560,20 @@ func TestManyTails(t *testing.T) {
 	// The fake ROTATE is no event of the binlog.
 	if n, stored, begun := sent.events.Load(), sent.stored.Load(), sent.begun.Load(); stored < replicas*transactions*4 || n-stored != replicas || begun != replicas*transactions {
 		t.Errorf("observed were %d events, %d of the binlog, and %d transactions", n, stored, begun)
+	}
+}
+
+// TestGuarded: a bug that a statement finds ends its session, and nothing else.
+func TestGuarded(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Status = func() []sql.Variable { panic("a bug") } })
+	c, other := r.dial(), r.dial()
+	if _, err := c.Query(t.Context(), "SHOW STATUS"); !wire.IsCode(err, wire.ErUnknown) {
+		t.Errorf("%v", err)
+	}
+	if err := c.Ping(t.Context()); err == nil {
+		t.Error("the session goes on")
+	}
+	if _, err := other.Query(t.Context(), "SELECT 1"); err != nil {
+		t.Errorf("another session: %v", err)
 	}
 }

@@ -48,7 +48,7 @@ func (s *Session) selectTable(ev *evaluation, q *Select) (*ResultSet, error) {
 		return nil, err
 	}
 	if slices.ContainsFunc(items, func(i SelectItem) bool { return aggregated(i.Expr) }) {
-		ev.group, rows = rows, make([][]Value, 1) // one row, of all of them
+		ev.group, rows = rows, [][]Value{make([]Value, len(table.Columns))} // one row, of all of them
 		for i, item := range items {
 			if c := bareColumn(item.Expr); c != nil {
 				at, err := ev.find(c)
