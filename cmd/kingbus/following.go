@@ -63,6 +63,8 @@ func (n *node) followSource(ctx context.Context, setting follow.Setting, revisio
 // pull follows until the setting is another one, which it leaves in its place.
 func (n *node) pull(ctx context.Context, f *following, setting *follow.Setting, revision *uint64) error {
 	ctx, cancel := context.WithCancel(ctx)
+	going, over := context.WithCancel(ctx) // ends when the Puller does
+	defer over()
 	done := make(chan error, 1)
 	go func() {
 		if f.puller == nil {
@@ -80,15 +82,16 @@ func (n *node) pull(ctx context.Context, f *following, setting *follow.Setting, 
 			cancel() // nothing can be followed any more
 		}
 		done <- err
+		over()
 	}()
 	for {
-		wait, end := ctx, context.CancelFunc(func() {})
+		wait, end := going, context.CancelFunc(func() {})
 		if f.problem != nil { // a file that was missing, say, may be there meanwhile
 			wait, end = context.WithTimeout(ctx, problemRetry)
 		}
-		err := n.follow.Await(wait, *revision)
+		awaited := n.follow.Await(wait, *revision)
 		end()
-		if err != nil {
+		if ctx.Err() != nil {
 			break
 		}
 		next, at, err := n.follow.Setting()
@@ -96,6 +99,9 @@ func (n *node) pull(ctx context.Context, f *following, setting *follow.Setting, 
 			n.log.Error("the source that the cluster follows cannot be understood by this node, which goes on as before: does it run an older kingbus than the others?", "error", err)
 		} else if next != *setting {
 			*setting = next
+			break
+		}
+		if awaited != nil { // it is tried again; or it was stopped by UNTIL, and started as it was
 			break
 		}
 	}

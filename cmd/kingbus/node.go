@@ -67,11 +67,12 @@ type node struct {
 	source atomic.Pointer[following] // nil until it is started
 	semi   *semisync.Replica         // towards the source
 	waits  *semisync.Source          // towards replicas
-	link   atomic.Pointer[heardLink] // what the leader tells of its link to the source
-	served served
-	users  *account.Store
-	follow *follow.Store
-	values atomic.Pointer[variable.Values] // of the variables, as they are in effect
+	// What the leader tells of its link to the source, and what this node tells as the leader.
+	link, telling atomic.Pointer[heardLink]
+	served        served
+	users         *account.Store
+	follow        *follow.Store
+	values        atomic.Pointer[variable.Values] // of the variables, as they are in effect
 
 	variables *variable.Store
 	meter     *meter.Meter
@@ -178,6 +179,12 @@ func (n *node) settled(s stream.Settings) {
 	n.values.Store(&v)
 	n.waits.Configure(v.Waits, v.Acknowledge.Replicas > 0)
 	n.semi.Configure(v.SemiSync, v.Acknowledge)
+	for name, at := range n.waits.Have() { // others hear of it with the next report
+		n.semi.Has(name, n.cfg.Peers.Name, at)
+	}
+	if st := n.served.stream.Load(); st != nil { // all that is there may have come with a snapshot
+		n.waits.Begin(hook.Position(st.End()))
+	}
 }
 
 func (n *node) openStream(ctx context.Context) error {

@@ -197,14 +197,14 @@ func (n *node) linkStatus(group admin.Cluster) *server.Replication {
 	r.Running, r.State, r.TLS, r.ByGTID, r.Received = "Connecting", "Connecting to source", s.TLS != "", s.GTIDs, s.Received
 	r.ErrorAt, r.Heartbeats, r.HeartbeatAt = s.LastErrorAt, s.Heartbeats, s.HeartbeatAt
 	if l := n.leaderLink(group.Leader); l != nil && out.State == admin.SourceFollowed {
-		l.show(r)
+		l.show(r, st.SourceEnd)
 		return r
 	}
 	switch {
 	case out.Connected:
 		r.Running, r.State = "Yes", "Waiting for source to send event"
 	case out.State == admin.SourceFollowed:
-		r.Running, r.State, r.Received = "Yes", "The leader of the cluster follows the source", st.SourceEnd
+		r.State, r.Received = "Waiting to hear from the leader of the cluster", st.SourceEnd
 		r.ByGTID = st.Source.Variables["gtid_mode"] == "ON"
 	case s.Problem != nil:
 		r.Running, r.State = "No", ""

@@ -36,29 +36,44 @@ type linkTold struct {
 	HeartbeatAt time.Time          `json:"heartbeat_at,omitzero"`
 }
 
-// heardLink is what the node that leads has told.
+// heardLink is what the node that leads has told; nil: it has no source.
 type heardLink struct {
 	node string
 	at   time.Time
-	linkTold
+	*linkTold
 }
 
 // linkAge is how long what was told of the link counts.
 const linkAge = 5 * time.Second
 
+// linkEvery is how often the link is looked at for the others. Reports go to each of them, and when
+// replicas of followers have acknowledged something.
+const linkEvery = 400 * time.Millisecond
+
 func (n *node) tell() json.RawMessage {
-	t := nodeTold{Replicas: n.waits.Have()}
-	if st := n.served.stream.Load(); st != nil && n.source.Load() != nil && st.Cluster().Status().Leader {
-		self := admin.Cluster{Role: admin.RoleLeader} // to ask for more would be to ask for what is told
-		if r := n.linkStatus(self); r != nil {
-			next := n.sourceStatus(st.Status(), self).NextStep
-			const most = 512 // bytes of text
-			t.Link = &linkTold{r.Running, r.State, r.TLS, r.ByGTID, r.Received, r.Behind, r.Known, r.Errno, r.Error[:min(len(r.Error), most)], r.ErrorAt,
-				next[:min(len(next), most)], r.Heartbeats, r.HeartbeatAt}
-		}
-	}
-	b, _ := json.Marshal(t) // cannot fail
+	b, _ := json.Marshal(nodeTold{Replicas: n.waits.Have(), Link: n.ownLink()}) // cannot fail
 	return b
+}
+
+// ownLink is the link of the node that leads.
+func (n *node) ownLink() *linkTold {
+	st := n.served.stream.Load()
+	if st == nil || n.source.Load() == nil || st.Cluster().Leading() == nil {
+		return nil
+	}
+	if last := n.telling.Load(); last != nil && time.Since(last.at) < linkEvery {
+		return last.linkTold
+	}
+	self := admin.Cluster{Role: admin.RoleLeader} // to ask for more would be to ask for what is told
+	var l *linkTold
+	if r := n.linkStatus(self); r != nil {
+		next := n.sourceStatus(st.Status(), self).NextStep
+		const most = 512 // bytes of text
+		l = &linkTold{r.Running, r.State, r.TLS, r.ByGTID, r.Received, r.Behind, r.Known, r.Errno, r.Error[:min(len(r.Error), most)], r.ErrorAt,
+			next[:min(len(next), most)], r.Heartbeats, r.HeartbeatAt}
+	}
+	n.telling.Store(&heardLink{at: time.Now(), linkTold: l})
+	return l
 }
 
 // told takes what another node tells.
@@ -72,21 +87,24 @@ func (n *node) told(node string, b json.RawMessage) {
 		n.semi.Has(name, node, at)
 	}
 	if t.Link != nil {
-		n.link.Store(&heardLink{node, time.Now(), *t.Link})
+		n.link.Store(&heardLink{node, time.Now(), t.Link})
 	}
 }
 
 // leaderLink is what the leader has told of its link lately; nil: nothing.
 func (n *node) leaderLink(leader string) *linkTold {
 	if heard := n.link.Load(); heard != nil && heard.node == leader && time.Since(heard.at) < linkAge {
-		return &heard.linkTold
+		return heard.linkTold
 	}
 	return nil
 }
 
-// show puts it in the place of this node's own.
-func (l *linkTold) show(r *server.Replication) {
+// show puts it in the place of this node's own. What was committed meanwhile was received, too.
+func (l *linkTold) show(r *server.Replication, committed stream.Coordinates) {
 	r.Running, r.State, r.TLS, r.ByGTID, r.Received = l.Running, l.State, l.TLS, l.ByGTID, l.Received
 	r.Behind, r.Known, r.Errno, r.Error, r.ErrorAt = l.Behind, l.Known, l.Errno, l.Error, l.ErrorAt
 	r.Heartbeats, r.HeartbeatAt = l.Heartbeats, l.HeartbeatAt
+	if r.Received.File < committed.File || r.Received.File == committed.File && r.Received.Pos < committed.Pos {
+		r.Received = committed
+	}
 }

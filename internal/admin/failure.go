@@ -102,6 +102,7 @@ func known() []failure {
 		{CodeConflict, cluster.ErrOtherCluster, "empty its data folder, and start it with --join"},
 		{CodeConflict, cluster.ErrFormat, "run the version that the other nodes run"},
 		{CodeConflict, follow.ErrRunning, "`kingbus source stop`, and `kingbus source start` afterwards"},
+		{CodeConflict, follow.ErrFollowed, "`kingbus source stop` first: where to stop is said at the start"},
 		{CodeConflict, follow.ErrNoSource, "`kingbus source change --host …` says whom to follow"},
 		{CodeConflict, follow.ErrBegun, "leave out where to start; a binlog that begins elsewhere needs empty data folders"},
 		{CodeNotFound, variable.ErrNoVariable, "`kingbus config show` shows the variables"},

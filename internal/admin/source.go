@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"kingbus/internal/follow"
@@ -63,11 +64,19 @@ func (s *Server) startSource(ctx context.Context, _ *http.Request, body []byte) 
 			return "", err
 		}
 	}
-	return "follow the source", s.cfg.Follow.Start(ctx, start.Until)
+	err := s.cfg.Follow.Start(ctx, start.Until)
+	if errors.Is(err, follow.ErrFollowed) && start.Until == "" { // every change may be repeated
+		err = nil
+	}
+	return "follow the source", err
 }
 
 func (s *Server) stopSource(ctx context.Context, _ *http.Request, _ []byte) (string, error) {
-	return "stop following the source", s.cfg.Follow.Stop(ctx)
+	err := s.cfg.Follow.Stop(ctx)
+	if errors.Is(err, follow.ErrStopped) {
+		err = nil
+	}
+	return "stop following the source", err
 }
 
 func (s *Server) resetSource(ctx context.Context, _ *http.Request, _ []byte) (string, error) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"kingbus/internal/admin"
+	"kingbus/internal/gtid"
 	"kingbus/internal/mysqltest"
 	"kingbus/internal/semisync"
 	protocol "kingbus/internal/wire"
@@ -261,5 +262,52 @@ func TestChainedByStatement(t *testing.T) {
 	defer cancel()
 	if _, err := a.Await(limit, "SELECT COUNT(*) FROM d.t", func(rows [][]string) bool { return rows[0][0] == "43" }); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestUntilWaited: the transaction at which START REPLICA UNTIL stops is acknowledged to a source
+// that waits for it without end.
+func TestUntilWaited(t *testing.T) {
+	ctx := context.Background()
+	dir := evidence(t)
+	src := waitingSource(t, dir)
+	p := newProcess(t, dir, "kingbus", src, "--semi-sync=on")
+	p.start()
+	finish := func(what string, done <-chan error) {
+		t.Helper()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+		case <-afterPatience():
+			t.Fatalf("%s hangs", what)
+		}
+	}
+	finish("the first commit", commit(src, "CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY)"))
+	for i := range 5 {
+		if out, err := p.run("source", "stop"); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		p.await("the stop", func(st admin.Status) bool { return st.Source.State == admin.SourceStopped })
+		set, err := src.GTIDExecuted(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		have, err := gtid.ParseSet(set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := have.Last(have.SIDs()[0])
+		next.GNO++
+		if out, err := p.run("source", "start", "--until", "after:"+next.String()); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		finish("the last commit that was wanted", commit(src, fmt.Sprintf("INSERT INTO d.t VALUES (%d)", i)))
+		have.Add(next)
+		st := p.await("the end", func(st admin.Status) bool { return st.Source.State == admin.SourceStopped })
+		if !st.Stream.Executed.Equal(have) {
+			t.Errorf("it has %s, want %s", st.Stream.Executed, have)
+		}
 	}
 }

@@ -13,6 +13,10 @@ import (
 var (
 	// ErrRunning is returned for what cannot be done while the source is followed.
 	ErrRunning = errors.New("the source is followed at present: stop that first")
+	// ErrFollowed is returned for a start of what has been started: nothing was changed.
+	ErrFollowed = errors.New("the source is followed already")
+	// ErrStopped is returned for a stop of what is stopped.
+	ErrStopped = errors.New("nobody follows the source")
 	// ErrNoSource is returned for a start when nothing says whom to follow.
 	ErrNoSource = errors.New("no source is configured: neither by the cluster nor in the settings of this node")
 	// ErrBegun is returned for a change of where an empty binlog begins, when it is not empty.
@@ -143,7 +147,7 @@ func (s *Store) Change(ctx context.Context, c Change) error {
 }
 
 // Start lets the leader follow the source: for ever, or until what source.ParseUntil reads. Its
-// errors are ErrNoSource, *ValueError, and those of stream.Decide.
+// errors are ErrFollowed, ErrNoSource, *ValueError, and those of stream.Decide.
 func (s *Store) Start(ctx context.Context, until string) error {
 	if _, err := source.ParseUntil(until); err != nil {
 		return &ValueError{err}
@@ -151,6 +155,9 @@ func (s *Store) Start(ctx context.Context, until string) error {
 	return s.decide(ctx, func(now Setting) (Setting, error) {
 		if !s.configured(now) {
 			return now, ErrNoSource
+		}
+		if !now.Stopped {
+			return now, ErrFollowed
 		}
 		now.Stopped, now.Until = false, until
 		if err := now.Check(); err != nil {
@@ -160,9 +167,12 @@ func (s *Store) Start(ctx context.Context, until string) error {
 	})
 }
 
-// Stop stops following, on all nodes. Its errors are those of stream.Decide.
+// Stop stops following, on all nodes. Its errors are ErrStopped, and those of stream.Decide.
 func (s *Store) Stop(ctx context.Context) error {
 	return s.decide(ctx, func(now Setting) (Setting, error) {
+		if now.Stopped {
+			return now, ErrStopped
+		}
 		now.Stopped = true
 		return now, nil
 	})

@@ -63,7 +63,7 @@ func NewSource(settings WaitSettings, binlog Binlog, log *slog.Logger) *Source {
 	settings.Replicas = max(1, settings.Replicas)
 	s := &Source{
 		binlog: binlog, log: log, now: time.Now, stop: make(chan struct{}), wake: make(chan struct{}, 1),
-		waits: newWaits(settings), dumps: map[*hook.Dump]*reader{}, named: map[string]int{},
+		waits: newWaits(settings), have: map[string]hook.Position{}, dumps: map[*hook.Dump]*reader{}, named: map[string]int{},
 	}
 	s.done.Go(s.watch)
 	return s
@@ -82,9 +82,9 @@ func (s *Source) Configure(settings WaitSettings, chained bool) {
 	defer s.mu.Unlock()
 	switch {
 	case !chained:
-		s.chained, s.have = nil, nil
+		s.chained = nil
 	case s.chained == nil:
-		s.chained, s.have = &ends{}, map[string]hook.Position{}
+		s.chained = &ends{}
 		s.chained.add(s.waits.committed)
 	}
 	if settings != s.waits.WaitSettings {
@@ -97,10 +97,13 @@ func (s *Source) Configure(settings WaitSettings, chained bool) {
 }
 
 // Have returns what the replicas of this node have, those that were connected lately
-// among them.
+// among them; nil while nobody waits for them (Configure).
 func (s *Source) Have() map[string]hook.Position {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.chained == nil {
+		return nil
+	}
 	return maps.Clone(s.have)
 }
 
@@ -110,9 +113,6 @@ const maxHave = 256
 // noteLocked notes what a replica has, and returns what tells of it, to be called
 // without the lock.
 func (s *Source) noteLocked(name, file string, at place) func() {
-	if s.chained == nil {
-		return func() {}
-	}
 	for other := range s.have {
 		if len(s.have) >= maxHave && s.named[other] == 0 {
 			delete(s.have, other) // it has gone
@@ -120,6 +120,9 @@ func (s *Source) noteLocked(name, file string, at place) func() {
 	}
 	p := hook.Position{File: file, Pos: at.pos}
 	s.have[name] = p
+	if s.chained == nil {
+		return func() {}
+	}
 	return func() { s.acked(name, p) }
 }
 

@@ -52,6 +52,12 @@ func (c *session) follow(ctx context.Context, what string, running error, change
 	switch {
 	case err == nil:
 		c.log.Info("the source is what a statement says", "statement", what)
+	case errors.Is(err, follow.ErrFollowed): // as it stands in MySQL
+		c.sql.Note(sql.Errorf(3083, "HY000", "Replication thread(s) for channel '' are already runnning."))
+		return nil
+	case errors.Is(err, follow.ErrStopped):
+		c.sql.Note(sql.Errorf(3084, "HY000", "Replication thread(s) for channel '' are already stopped."))
+		return nil
 	case errors.Is(err, follow.ErrRunning):
 		return running
 	case errors.Is(err, follow.ErrNoSource):

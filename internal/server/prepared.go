@@ -127,7 +127,7 @@ func (c *session) prepare(payload []byte) error {
 	if err == nil {
 		id, err = c.statements.add(text, params)
 	}
-	c.sql.Record(err)
+	c.record(err)
 	if err != nil {
 		return c.answer(c.notYet(err))
 	}

@@ -44,7 +44,7 @@ func (c *session) runStatement(ctx context.Context, command, text string, st sql
 	c.setState(command, statementInfo(text, st, err))
 	if show, ok := st.(*sql.Show); ok && show.What == sql.ShowBinlogEvents {
 		if err := c.may(needs[show.What]); err != nil {
-			c.sql.Record(err)
+			c.record(err)
 			return c.answer(err)
 		}
 		c.sql.Record(nil)
@@ -55,7 +55,7 @@ func (c *session) runStatement(ctx context.Context, command, text string, st sql
 		rs, err = c.execute(ctx, st)
 	}
 	if show, ok := st.(*sql.Show); !ok || !aboutDiagnostics(show.What) {
-		c.sql.Record(err)
+		c.record(err)
 	}
 	if err == nil && rs == nil {
 		return c.ws.WriteOK(wire.OK{Status: wire.StatusAutocommit, Warnings: uint16(c.sql.Warnings())})

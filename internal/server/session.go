@@ -259,6 +259,15 @@ func (c *session) answer(err error) error {
 	return c.ws.WriteError(asWireError(err))
 }
 
+// record notes how a statement ended as the client is told, for SHOW WARNINGS.
+func (c *session) record(err error) {
+	if err != nil {
+		w := asWireError(err)
+		err = &sql.Error{Code: w.Code, State: w.State, Message: w.Message}
+	}
+	c.sql.Record(err)
+}
+
 func asWireError(err error) *wire.Error {
 	var w *wire.Error
 	var q *sql.Error

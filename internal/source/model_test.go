@@ -157,7 +157,13 @@ func (l *modelLink) lose(err error) {
 
 func (l *modelLink) Resume() (stream.Resume, error) { return l.resume, nil }
 func (l *modelLink) Buffer() []byte                 { return make([]byte, stream.RunHeader+stream.MaxRun) }
-func (l *modelLink) Lost() <-chan struct{}          { return l.lost }
+func (l *modelLink) Applied() (stream.Coordinates, <-chan struct{}) {
+	l.m.mu.Lock()
+	defer l.m.mu.Unlock()
+	return l.m.end(), l.m.changed
+}
+
+func (l *modelLink) Lost() <-chan struct{} { return l.lost }
 func (l *modelLink) Err() error {
 	select {
 	case <-l.lost:

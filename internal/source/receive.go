@@ -61,6 +61,7 @@ type receiver struct {
 	queued hook.Queued
 
 	until untilWatch
+	asked hook.Position // behind the last event about which the source wants to be told
 
 	// good: events went into the stream, or the source said that there are none
 	// to send.
@@ -161,7 +162,8 @@ func (r *receiver) observed(ctx context.Context) error {
 		}
 	}
 	r.effect, r.length = binlog.Effect{}, 0
-	if err := r.bare(ctx, 1+p.Skip); err != nil {
+	err := r.bare(ctx, 1+p.Skip)
+	if err != nil && (!errors.Is(err, ErrUntilReached) || r.length == 0) {
 		return err
 	}
 	if p.Restart {
@@ -171,10 +173,13 @@ func (r *receiver) observed(ctx context.Context) error {
 		At: hook.Position{File: r.file, Pos: r.pos}, Boundary: hook.Position{File: r.file, Pos: r.boundary},
 		Stored: r.length, Ended: r.effect.Ended, Asked: p.Asked,
 	}
+	if p.Asked {
+		r.asked = r.queued.At
+	}
 	for _, o := range r.s.cfg.Hooks.RelayIO {
 		o.AfterQueue(&r.s.link, &r.queued)
 	}
-	return nil
+	return err // nil, or that this was the last one
 }
 
 // settle is called before a wait for the socket: it proposes what is complete,

@@ -24,12 +24,22 @@ type session struct {
 
 	c        *wire.Client
 	link     hook.Link
-	progress bool // something of it went into the stream
+	answers  chan hook.Position // the last one that the source was told
+	progress bool               // something of it went into the stream
 }
 
 // run connects, checks, and streams until something ends it. It always returns
 // an error.
 func (s *session) run(ctx context.Context) (err error) {
+	// It may have been reached when the leader died that should have said so, and the source may
+	// be gone. Positions are looked at only if they are that source's.
+	st, sets := s.cfg.Stream.Status(), s.cfg.Until
+	if sets.at.File != "" && (st.Source.Host != s.cfg.Host || st.Source.Port != s.cfg.Port) {
+		sets = Until{}
+	}
+	if _, reached := sets.watch(st.SourceEnd, st.Executed); reached {
+		return ErrUntilReached
+	}
 	s.p.setState(StateConnecting)
 	if s.c, err = dial(ctx, s.cfg); err != nil {
 		return err
@@ -62,6 +72,9 @@ func (s *session) run(ctx context.Context) (err error) {
 	s.p.update(func(st *Status) {
 		st.Version, st.UUID, st.TLS = f.version, f.uuid, tlsVersion(s.c)
 	})
+	if u := s.cfg.Until; (!u.after.IsEmpty() || !u.before.IsEmpty()) && (f.maria || f.gtidMode == "" || f.gtidMode == "OFF") {
+		return &Problem{Kind: KindStart, Reason: "START REPLICA UNTIL names GTIDs of MySQL, and the source has none: they never come", Action: "STOP REPLICA, and START REPLICA UNTIL SOURCE_LOG_FILE = '…', SOURCE_LOG_POS = …"}
+	}
 	// Checked twice: before an epoch is opened, so that a source that cannot be
 	// followed costs the log nothing; and after, when nothing of an earlier link
 	// can still be applied.
@@ -181,6 +194,9 @@ func (s *session) stream(ctx context.Context, f *facts, pl plan, link Link, resu
 	})
 	g.Go(func() error { return end(s.watch(ctx)) })
 	err := r.receive(ctx)
+	if errors.Is(err, ErrUntilReached) {
+		err = r.finish(ctx)
+	}
 	cancel(nil)
 	if ended := g.Wait(); ended != nil && !isProblem(err) {
 		err = ended
@@ -194,6 +210,7 @@ func (s *session) stream(ctx context.Context, f *facts, pl plan, link Link, resu
 // observe tells the hooks that there is a connection, and returns what ends that.
 func (s *session) observe() (end func(), err error) {
 	ended := make(chan struct{})
+	s.answers = make(chan hook.Position, 1)
 	s.link = hook.Link{
 		Source: net.JoinHostPort(s.cfg.Host, strconv.Itoa(int(s.cfg.Port))),
 		Query:  asker{s.c}.Query,
@@ -215,6 +232,14 @@ func (s *session) observe() (end func(), err error) {
 		Answered: func(at hook.Position) {
 			for _, o := range s.cfg.Hooks.RelayIO {
 				o.AfterAnswer(&s.link, at)
+			}
+			select { // only the last one counts
+			case <-s.answers:
+			default:
+			}
+			select {
+			case s.answers <- at:
+			default:
 			}
 		},
 		Ended: ended,

@@ -1,13 +1,16 @@
 package source
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"kingbus/internal/binlog"
 	"kingbus/internal/gtid"
+	"kingbus/internal/hook"
 	"kingbus/internal/stream"
 )
 
@@ -133,4 +136,45 @@ func (w *untilWatch) reached(at stream.Coordinates, eff binlog.Effect) bool {
 		}
 	}
 	return eff.Boundary && w.behind(at)
+}
+
+// lastAnswer is how long a source that waits for the last of what was wanted is waited for to
+// be told that it is safe: it may depend on replicas.
+const lastAnswer = 5 * time.Second
+
+// finish is for a link on which all has come that was wanted: it waits until that is committed, as
+// it may be lost with the leadership before, and until the source knows, whose commits may wait
+// for it. It returns ErrUntilReached, or why it is not certain.
+func (r *receiver) finish(ctx context.Context) error {
+	for {
+		at, changed := r.link.Applied()
+		if at.File == r.file && at.Pos >= r.boundary {
+			break
+		}
+		select {
+		case <-changed:
+		case <-r.link.Lost():
+			return r.link.Err()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	if r.asked == (hook.Position{}) {
+		return ErrUntilReached
+	}
+	late := r.s.cfg.After(lastAnswer)
+	for {
+		select {
+		case at := <-r.s.answers:
+			if at == r.asked {
+				return ErrUntilReached
+			}
+		case <-late:
+			return ErrUntilReached
+		case <-r.link.Lost():
+			return ErrUntilReached // it is committed
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }

@@ -1,9 +1,13 @@
 package source
 
 import (
+	"errors"
+	"sync"
 	"testing"
+	"time"
 
 	"kingbus/internal/binlog"
+	"kingbus/internal/hook"
 	"kingbus/internal/stream"
 )
 
@@ -77,5 +81,96 @@ func TestUntilWatch(t *testing.T) {
 	w, _ = u.watch(at("b.000002", 100), have)
 	if w.reached(at("b.000002", 200), binlog.Effect{}) || !w.reached(at("b.000002", 300), ended("6")) {
 		t.Error("a position is reached at the first boundary behind it, and not before")
+	}
+}
+
+// slowLink is a link whose stream applies when it is told to.
+type slowLink struct {
+	Link
+	mu      sync.Mutex
+	at      stream.Coordinates
+	changed chan struct{}
+	lost    chan struct{}
+}
+
+func (l *slowLink) Applied() (stream.Coordinates, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.at, l.changed
+}
+
+func (l *slowLink) Lost() <-chan struct{} { return l.lost }
+
+func (l *slowLink) Err() error {
+	select {
+	case <-l.lost:
+		return stream.ErrLinkLost
+	default:
+		return nil
+	}
+}
+
+func (l *slowLink) apply(at stream.Coordinates) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.at = at
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// TestFinish: what UNTIL wanted is reached when it is committed and the source knows, and not
+// when the link is lost before.
+func TestFinish(t *testing.T) {
+	end := hook.Position{File: "b.000001", Pos: 300}
+	begin := func(asked hook.Position) (*receiver, *slowLink, chan time.Time, <-chan error) {
+		l := &slowLink{changed: make(chan struct{}), lost: make(chan struct{})}
+		late := make(chan time.Time)
+		r := &receiver{
+			s: &session{cfg: &Config{After: func(time.Duration) <-chan time.Time { return late }}, answers: make(chan hook.Position, 1)}, link: l,
+			file: end.File, pos: 350, boundary: end.Pos, asked: asked,
+		}
+		done := make(chan error)
+		go func() { done <- r.finish(t.Context()) }()
+		return r, l, late, done
+	}
+	early := func(what string, done <-chan error) {
+		t.Helper()
+		select {
+		case err := <-done:
+			t.Errorf("%s: %v", what, err)
+		default:
+		}
+	}
+	reached := stream.Coordinates{File: "b.000001", Pos: 300}
+
+	_, l, _, done := begin(hook.Position{})
+	l.apply(stream.Coordinates{File: "b.000001", Pos: 299})
+	early("before it is committed", done)
+	l.apply(reached)
+	if err := <-done; err != ErrUntilReached {
+		t.Error(err)
+	}
+
+	_, l, _, done = begin(end)
+	close(l.lost)
+	if err := <-done; !errors.Is(err, stream.ErrLinkLost) {
+		t.Errorf("lost before it was committed: %v", err)
+	}
+
+	r, l, _, done := begin(end)
+	l.apply(reached)
+	r.s.answers <- hook.Position{File: "b.000001", Pos: 200}
+	early("before the source knows", done)
+	r.s.answers <- end
+	if err := <-done; err != ErrUntilReached {
+		t.Error(err)
+	}
+
+	_, l, late, done := begin(end)
+	l.apply(reached)
+	early("before the source knows", done)
+	late <- time.Time{}
+	if err := <-done; err != ErrUntilReached {
+		t.Error(err)
 	}
 }

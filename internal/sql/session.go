@@ -43,7 +43,7 @@ type Session struct {
 	// Of the statement before, for SHOW WARNINGS: its error, and what it warned of; fresh are
 	// those of the present one.
 	last         *Error
-	notes, fresh []*Error
+	notes, fresh []warning
 }
 
 // NewSession makes the session of a new connection.
@@ -204,8 +204,16 @@ func (s *Session) Record(err error) {
 	s.notes, s.fresh = s.fresh, nil
 }
 
-// warn notes what the statement warns of. A statement cannot have more than MaxTokens of them.
-func (s *Session) warn(w *Error) { s.fresh = append(s.fresh, w) }
+// warning is what a statement warns of; the level is Warning or Note.
+type warning struct {
+	level string
+	*Error
+}
+
+// Warn and Note note what the statement warns of, for SHOW WARNINGS. A statement cannot have more
+// than MaxTokens of them.
+func (s *Session) Warn(w *Error) { s.fresh = append(s.fresh, warning{"Warning", w}) }
+func (s *Session) Note(w *Error) { s.fresh = append(s.fresh, warning{"Note", w}) }
 
 // Warnings is how many the statement before warned of, its error not among them.
 func (s *Session) Warnings() int { return len(s.notes) }
@@ -239,7 +247,7 @@ func (s *Session) ShowDiagnostics(show *Show) *ResultSet {
 	}
 	for _, w := range s.notes {
 		if show.What == ShowWarnings {
-			row("Warning", w)
+			row(w.level, w.Error)
 		}
 	}
 	if s.last != nil {

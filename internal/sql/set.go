@@ -81,7 +81,7 @@ func (s *Session) checkItem(ev *evaluation, item SetItem) (a assignment, err err
 	given := a.value
 	a.value, err = a.variable.check(given)
 	if err == nil && a.variable.Type == VarUint && a.variable.Check == nil && compare(given, a.value) != 0 {
-		s.warn(Errorf(1292, "22007", "Truncated incorrect %s value: '%s'", a.variable.Name, clip(given.Text(), 64)))
+		s.Warn(Errorf(1292, "22007", "Truncated incorrect %s value: '%s'", a.variable.Name, clip(given.Text(), 64)))
 	}
 	return a, err
 }

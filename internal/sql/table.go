@@ -182,6 +182,9 @@ func (ev *evaluation) order(by []Order, items []SelectItem, row []Value) (key []
 		at := -1
 		switch e := o.By.(type) {
 		case *Literal:
+			if e.Value.kind != KindInt && e.Value.kind != KindUint { // a constant brings no order
+				break
+			}
 			n, ok := e.Value.Uint64()
 			if !ok || n == 0 || n > uint64(len(row)) {
 				return nil, Errorf(1054, "42S22", "Unknown column '%s' in 'order clause'", clip(e.Value.Text(), 64))

@@ -114,7 +114,14 @@ func (m machine) Review(entries []cluster.Entry) error {
 
 // Adopt implements cluster.StateMachine.
 func (m machine) Adopt(index uint64, encoded []byte) error {
-	s := m.s
+	if err := m.s.adopt(index, encoded); err != nil {
+		return err
+	}
+	m.s.tellSettled()
+	return nil
+}
+
+func (s *Stream) adopt(index uint64, encoded []byte) error {
 	st := &state{}
 	if len(encoded) > 0 {
 		var err error
@@ -135,6 +142,7 @@ func (m machine) Adopt(index uint64, encoded []byte) error {
 			s.node.Release(st.files[0].first, index)
 		}
 	}
+	s.settleLocked()
 	s.notifyLocked()
 	return nil
 }

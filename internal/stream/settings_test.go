@@ -8,10 +8,12 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"kingbus/internal/cluster"
+	"kingbus/internal/vfs"
 )
 
 func value(v any) json.RawMessage {
@@ -173,5 +175,44 @@ func TestChangeSettings(t *testing.T) {
 	defer cancel()
 	if err := four.ChangeSettings(ctx, four.Settings().Revision, map[string]json.RawMessage{"sum": nil}); !errors.Is(err, cluster.ErrNoLeader) && !errors.Is(err, ErrUncertain) || !same(four) {
 		t.Errorf("without a majority: %v", err)
+	}
+}
+
+// TestSettingsBySnapshot: a node that gets its state by a snapshot hears of the settings in it,
+// and so does who waits for other ones.
+func TestSettingsBySnapshot(t *testing.T) {
+	var hosts addressBook
+	r := newRig(t, vfs.NewMem(1))
+	_ = r.s.Close()
+	r.cfg.FS = vfs.NewMem(2)
+	r.cfg.Peering = hosts.peering(t, "n1")
+	r.cfg.Peering.Join = false
+	r.open()
+	r.start()
+	if err := r.s.ChangeSettings(t.Context(), 0, map[string]json.RawMessage{"k": value(1)}); err != nil {
+		t.Fatal(err)
+	}
+	for range 4 {
+		r.rotate()
+		r.transactions(400, 5000)
+		r.append(r.w.Rotate(nil, fmt.Sprintf("binlog.%06d", r.n+1)))
+	}
+	r.rotate()
+	r.wait()
+	want := r.s.Settings().Revision
+	var told atomic.Uint64
+	cfg := Config{FS: vfs.NewMem(3), Dir: "data", SegmentBytes: 1 << 20, Peering: hosts.peering(t, "n2"), Settled: func(s Settings) { told.Store(s.Revision) }}
+	two := openGolden(t, cfg)
+	awaited := make(chan uint64, 1)
+	go func() {
+		s, _ := two.AwaitSettings(t.Context(), 0)
+		awaited <- s.Revision
+	}()
+	if err := r.s.Cluster().Add(t.Context(), "n2", hosts.address("n2")); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the settings", func() bool { return told.Load() == want })
+	if got := <-awaited; got != want {
+		t.Errorf("who waits was told of revision %d, want %d", got, want)
 	}
 }

@@ -472,6 +472,14 @@ type Status struct {
 	Readers        int
 }
 
+// End returns the last boundary.
+func (s *Stream) End() Coordinates {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	end, _ := s.state.coordinates()
+	return end
+}
+
 // Status returns a snapshot.
 func (s *Stream) Status() Status {
 	node := s.node.Status()

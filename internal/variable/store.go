@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"kingbus/internal/sql"
 	"kingbus/internal/stream"
@@ -71,15 +72,27 @@ func (d Definition) decodeText(raw []byte) (sql.Value, error) {
 type Store struct {
 	settings stream.Keeper
 	own      Values
+
+	mu       sync.Mutex
+	revision uint64 // of which values are
+	values   Values
 }
 
 // NewStore returns one; own is what the node's settings say.
-func NewStore(settings stream.Keeper, own Values) *Store { return &Store{settings, own} }
+func NewStore(settings stream.Keeper, own Values) *Store {
+	return &Store{settings: settings, own: own, values: own}
+}
 
 // Values returns what holds at present.
 func (s *Store) Values() Values {
-	v, _ := Effective(s.own, s.settings.Settings()) // who puts it in effect tells of the error
-	return v
+	now := s.settings.Settings()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.revision != now.Revision {
+		s.values, _ = Effective(s.own, now) // who puts it in effect tells of the error
+		s.revision = now.Revision
+	}
+	return s.values
 }
 
 // Variables returns them for sessions.
