@@ -2,6 +2,9 @@ package server
 
 import (
 	"context"
+	"math"
+	"slices"
+	"strconv"
 
 	"kingbus/internal/sql"
 	"kingbus/internal/wire"
@@ -222,19 +225,51 @@ func (c *session) resetStatement(payload []byte) error {
 	return c.ws.WriteOK(wire.OK{Status: wire.StatusAutocommit})
 }
 
-// binaryValue is a value that is not NULL as the binary protocol needs it for its column.
-func binaryValue(col sql.Column, v sql.Value) any {
+// binaryValue is a value that is not NULL as the binary protocol needs it for its column; false
+// if the column's type has no such value.
+func binaryValue(col sql.Column, v sql.Value) (any, bool) {
 	switch col.Type {
 	case sql.TypeLong, sql.TypeLongLong:
+		n, ok := v.Uint64()
 		if v.Kind() == sql.KindInt {
-			return v.Int64()
+			return v.Int64(), fits(col, v.Int64() >= 0, n)
 		}
-		n, _ := v.Uint64()
-		return n
+		return n, ok && fits(col, true, n)
 	case sql.TypeDouble:
-		return v.Float64()
+		_, err := strconv.ParseFloat(v.Text(), 64)
+		return v.Float64(), err == nil
 	case sql.TypeDate, sql.TypeDatetime, sql.TypeTimestamp, sql.TypeTime:
-		return wire.Temporal(v.Text())
+		t := wire.Temporal(v.Text())
+		return t, t.Fits(byte(col.Type))
 	}
-	return v.Text()
+	return v.Text(), true
+}
+
+// fits tells whether a column of whole numbers has room for one, of which n are the bits.
+func fits(col sql.Column, positive bool, n uint64) bool {
+	switch {
+	case col.Type == sql.TypeLong && col.Unsigned:
+		return positive && n <= math.MaxUint32
+	case col.Type == sql.TypeLong:
+		return int64(n) >= math.MinInt32 && int64(n) <= math.MaxInt32
+	case col.Unsigned:
+		return positive
+	}
+	return !positive || n <= math.MaxInt64
+}
+
+// holding are the columns of a result, but text where a column's type has not all of its values:
+// whoever described it was wrong, and the client is to get them all the same.
+func holding(rs *sql.ResultSet) []sql.Column {
+	columns := slices.Clone(rs.Columns)
+	for i, col := range columns {
+		for _, row := range rs.Rows {
+			if _, ok := binaryValue(col, row[i]); !ok && !row[i].IsNull() {
+				columns[i] = sql.TextColumn(col.Name, col.Length)
+				columns[i].Nullable = col.Nullable
+				break
+			}
+		}
+	}
+	return columns
 }
