@@ -12,6 +12,7 @@ import (
 
 	"kingbus/internal/mysqltest"
 	"kingbus/internal/sql"
+	"kingbus/internal/stream"
 	"kingbus/internal/wire"
 )
 
@@ -450,10 +451,87 @@ func TestPreparedBounds(t *testing.T) {
 	if _, err := prepare(t, c, large); !wire.IsCode(err, wire.ErUnknown) {
 		t.Errorf("a second large statement: %v", err)
 	}
-	// Passwords are not shown, and what is prepared may do no more than what is asked.
+	// What is prepared may do no more than what is asked.
 	if _, err := prepare(t, c, "INSERT INTO t VALUES (?)"); err == nil || !strings.Contains(err.Error(), "does not support INSERT") {
 		t.Errorf("INSERT: %v", err)
 	}
+}
+
+// TestPreparedBudget: what all sessions hold together is bounded, counts as much as is allocated,
+// and is given back when a statement is closed, when its values have been used, and at a session's end.
+func TestPreparedBudget(t *testing.T) {
+	r := newRig(t)
+	held := &r.server.prepared
+	holds := func(c *wire.Client, what string, n, bytes int64) { // a ping waits for commands that are not answered
+		t.Helper()
+		if err := c.Ping(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if held.statements.Load() != n || held.bytes.Load() != bytes {
+			t.Errorf("%s: %d statements and %d bytes, want %d and %d", what, held.statements.Load(), held.bytes.Load(), n, bytes)
+		}
+	}
+	a, b := r.dial(), r.dial()
+	first, err := prepare(t, a, "SELECT ?")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const one = statementCost + int64(len("SELECT ?")) + 2
+	holds(a, "one statement", 1, one)
+	send := func(s *prepared, n int) {
+		if err := s.c.Command(append(append(s.head(wire.ComStmtSendLongData), 0, 0), make([]byte, n)...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send(first, 5000)
+	send(first, 1) // has it allocated anew
+	holds(a, "long data", 1, one+longDataCost+int64(cap(append(make([]byte, 5000, cap(append([]byte(nil), make([]byte, 5000)...))), 0))))
+	execute := func(s *prepared) error {
+		_, _, err := s.run(append(s.head(wire.ComStmtExecute), 0, 1, 0, 0, 0, 0, 1, wire.TypeVarString, 0))
+		return err
+	}
+	if err := execute(first); err != nil {
+		t.Fatal(err)
+	}
+	holds(a, "when it has run", 1, one)
+	second, err := prepare(t, b, "SELECT ?")
+	if err != nil {
+		t.Fatal(err)
+	}
+	holds(b, "two sessions", 2, 2*one)
+	// As if others held the rest.
+	held.bytes.Add(maxAllBytes - 2*one)
+	if _, err := prepare(t, b, "SELECT 1"); !wire.IsCode(err, wire.ErUnknown) || !strings.Contains(err.Error(), "of all connections") {
+		t.Errorf("more text than all may have: %v", err)
+	}
+	send(second, 1)
+	if err := execute(second); !wire.IsCode(err, wire.ErUnknown) || !strings.Contains(err.Error(), "of all connections") {
+		t.Errorf("more long data than all may have: %v", err)
+	}
+	holds(b, "after refusals", 2, maxAllBytes)
+	held.bytes.Add(2*one - maxAllBytes)
+	held.statements.Add(maxAllStatements - 2)
+	if _, err := prepare(t, b, "SELECT 1"); !wire.IsCode(err, wire.ErMaxPreparedStmtCount) || !strings.Contains(err.Error(), "(current value: 16382)") {
+		t.Errorf("more statements than all may have: %v", err)
+	}
+	held.statements.Add(2 - maxAllStatements)
+	if err := second.c.Command(second.head(wire.ComStmtClose)); err != nil {
+		t.Fatal(err)
+	}
+	holds(b, "one is closed", 1, one)
+	send(first, 7)
+	if err := a.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_ = a.Close()
+	r.await("the end of the session", func(stream.Status) bool { return held.statements.Load() == 0 && held.bytes.Load() == 0 })
+	if _, err := prepare(t, b, "SELECT 1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Do(t.Context(), []byte{wire.ComResetConnection}); err != nil {
+		t.Fatal(err)
+	}
+	holds(b, "after a reset", 0, 0)
 }
 
 // FuzzPrepared: no command about prepared statements does more than to be refused.
@@ -466,7 +544,7 @@ func FuzzPrepared(f *testing.F) {
 		if err != nil {
 			return
 		}
-		var s statements
+		s := statements{all: &holdings{}}
 		id, err := s.add(text, params)
 		if err != nil {
 			return
@@ -484,8 +562,8 @@ func FuzzPrepared(f *testing.F) {
 			_, _ = sql.Bind(text, values)
 		}
 		s.close([]byte{1, 0, 0, 0})
-		if s.bytes != 0 || s.long != 0 || len(s.byID) != 0 {
-			t.Errorf("%d bytes of text, %d of long data and %d statements stay", s.bytes, s.long, len(s.byID))
+		if s.bytes != 0 || s.long != 0 || len(s.byID) != 0 || s.all.bytes.Load() != 0 || s.all.statements.Load() != 0 {
+			t.Errorf("%d bytes of text, %d of long data and %d statements stay, %d and %d among those of all", s.bytes, s.long, len(s.byID), s.all.bytes.Load(), s.all.statements.Load())
 		}
 	})
 }

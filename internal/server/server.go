@@ -128,6 +128,7 @@ type Server struct {
 	acceptor *wire.Acceptor
 	door     *door
 
+	prepared     holdings // statements of all sessions
 	ownPasswords recently
 	started      time.Time
 
