@@ -162,22 +162,12 @@ func TestCrowd(t *testing.T) {
 	t.Run("many addresses", func(t *testing.T) {
 		_, stop := startCrowd(t, addr, 40)
 		defer stop()
-		failed := 0
-		for range 10 {
-			for late := time.Now().Add(patience); ; failed++ { // the house is full all the time, and who is slow is put out
-				c, err := logIn(ctx, addr)
-				if err == nil {
-					_ = c.Close()
-					break
-				}
-				if time.Now().After(late) {
-					t.Fatal(err)
-				}
+		for range 10 { // the house is full all the time, and those who fill it make room
+			c, err := logIn(ctx, addr)
+			if err != nil {
+				t.Fatal(err)
 			}
-		}
-		t.Logf("10 logins, and %d that failed", failed)
-		if failed > 50 {
-			t.Errorf("%d logins failed before 10 did not", failed)
+			_ = c.Close()
 		}
 		if err := rep.Exec(ctx, "STOP REPLICA"); err != nil {
 			t.Fatal(err)

@@ -21,6 +21,7 @@
 // Goroutines: Serve owns one per connection, and one that watches whether the
 // node is fit; it waits for all of them. A dump has a second one, which reads
 // what the client sends meanwhile; the dump waits for it. Locks: Server.mu guards
-// the list of sessions, session.mu what others may know of a session; the latter
-// is taken inside the former, never the other way round.
+// the list of sessions, session.mu what others may know of a session, door.mu who
+// waits at the door; the latter two are taken inside the former, never the other
+// way round.
 package server

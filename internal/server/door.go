@@ -6,7 +6,10 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"kingbus/internal/wire"
 )
 
 // door keeps one address from taking the room of all others before it has logged in, many
@@ -24,12 +27,21 @@ type door struct {
 // entrant is a connection from accept on.
 type entrant struct {
 	nc      net.Conn
+	key     netip.Prefix
+	since   time.Time
+	spoke   atomic.Bool   // it has sent something
 	at      *list.Element // of the queue; nil: it is not in there
 	evicted bool          // it has made room; settled once it has left
 }
 
+func newEntrant(nc net.Conn, now time.Time) *entrant {
+	return &entrant{nc: nc, key: doorKey(nc.RemoteAddr()), since: now}
+}
+
+// visitor is an address.
 type visitor struct {
 	waiting  int // connections that have not logged in yet
+	queued   int // of waiting: those in the queue
 	failures int // logins that were refused, until forgiven
 	checking int // of waiting: those whose login is looked at, or whose refusal has to wait
 	last     time.Time
@@ -47,6 +59,10 @@ const (
 	maxVisitors = 16 << 10
 	// maxChecking logins of an address with failures are looked at at a time.
 	maxChecking = 8
+	// silentGrace is how long a connection that has sent nothing yet is left alone by those
+	// whose address has as many, and loginGrace one that has: a login over TLS and a slow link.
+	silentGrace = time.Second
+	loginGrace  = 3 * time.Second
 )
 
 func newDoor(maxConnections int, now func() time.Time) *door {
@@ -71,43 +87,73 @@ func doorKey(a net.Addr) netip.Prefix {
 	return key
 }
 
-// enter tells whether one more connection of an address may begin to log in; it leaves when
-// it has, or is gone.
-func (d *door) enter(key netip.Prefix, e *entrant) bool {
+var (
+	errCrowded        = wire.Errorf(wire.ErConCount, "Too many connections")
+	errAddressCrowded = wire.Errorf(wire.ErConCount, "Too many connections from this address that have not logged in")
+)
+
+// enter lets one more connection begin to log in, which leaves when it has, or is gone; or it
+// is refused. If the house is full, it takes the place of another one, which is evicted.
+func (d *door) enter(e *entrant, full bool) (evicted bool, refusal *wire.Error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	v := d.visitor[key]
+	v := d.visitor[e.key]
+	if v != nil && v.waiting >= d.most {
+		return false, errAddressCrowded
+	}
+	if full {
+		victim := d.victimLocked(e.key)
+		if victim == nil {
+			return false, errCrowded
+		}
+		d.dequeueLocked(victim)
+		victim.evicted = true
+		_ = victim.nc.Close() // what its goroutine does with it fails then, and it leaves
+	}
 	if v == nil {
 		if len(d.visitor) >= maxVisitors {
 			d.forgetLocked()
 		}
 		v = &visitor{}
-		d.visitor[key] = v
-	}
-	if v.waiting >= d.most {
-		return false
+		d.visitor[e.key] = v
 	}
 	v.waiting++
+	v.queued++
 	e.at = d.queue.PushBack(e)
-	return true
+	return full, nil
 }
 
-// evict closes the connection that has had the most time to log in and has not, for one that
-// comes from an address when there is no room; false if all have, or if the address has as many
-// as it may have anyway. A login takes milliseconds, so who is in
-// earnest has done it before the others of a crowd have come after him.
-func (d *door) evict(key netip.Prefix) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	front := d.queue.Front()
-	if v := d.visitor[key]; front == nil || v != nil && v.waiting >= d.most {
-		return false
+// victimLocked finds the connection that makes room for one of an address; nil: none does. It is
+// one of the address that has most of them, the new one counted: of those that have sent nothing
+// if there are, the oldest. So a crowd takes the places of its own addresses, and who comes from
+// elsewhere logs in undisturbed. Where all have as few, as when each of a crowd has an
+// address of its own, time is left for a login.
+func (d *door) victimLocked(newcomer netip.Prefix) *entrant {
+	own := 1
+	if v := d.visitor[newcomer]; v != nil {
+		own += v.queued
 	}
-	e := front.Value.(*entrant)
-	d.dequeueLocked(e)
-	e.evicted = true
-	_ = e.nc.Close() // what its goroutine does with it fails then, and it leaves
-	return true
+	var victim *entrant
+	var most int
+	var silent bool
+	now := d.now()
+	for at := d.queue.Front(); at != nil; at = at.Next() {
+		e := at.Value.(*entrant)
+		has, grace, quiet := d.visitor[e.key].queued, loginGrace, !e.spoke.Load()
+		if quiet {
+			grace = silentGrace
+		}
+		if e.key == newcomer {
+			has = own
+		}
+		if has < own || has == own && now.Sub(e.since) < grace {
+			continue
+		}
+		if victim == nil || has > most || has == most && quiet && !silent {
+			victim, most, silent = e, has, quiet
+		}
+	}
+	return victim
 }
 
 // loggedIn keeps a connection from being evicted; it leaves soon. It comes before the client
@@ -122,6 +168,7 @@ func (d *door) dequeueLocked(e *entrant) {
 	if e.at != nil {
 		d.queue.Remove(e.at)
 		e.at = nil
+		d.visitor[e.key].queued--
 	}
 }
 
@@ -140,16 +187,16 @@ func (d *door) admit(key netip.Prefix) bool {
 }
 
 // leave is the end of a login, whether it was admitted or not.
-func (d *door) leave(key netip.Prefix, e *entrant, admitted bool) {
+func (d *door) leave(e *entrant, admitted bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.dequeueLocked(e)
-	v := d.visitor[key]
+	v := d.visitor[e.key]
 	if admitted {
 		v.checking--
 	}
 	if v.waiting--; v.waiting == 0 && (v.failures == 0 || d.now().Sub(v.last) > forgiven) {
-		delete(d.visitor, key)
+		delete(d.visitor, e.key)
 	}
 }
 

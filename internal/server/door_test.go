@@ -1,12 +1,14 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,15 +28,15 @@ func TestDoor(t *testing.T) {
 	}
 	entered := map[netip.Prefix][]*entrant{}
 	enter := func(key netip.Prefix) bool {
-		e := &entrant{}
-		if !d.enter(key, e) {
+		e := &entrant{key: key, since: now}
+		if _, refusal := d.enter(e, false); refusal != nil {
 			return false
 		}
 		entered[key] = append(entered[key], e)
 		return true
 	}
 	leave := func(key netip.Prefix, admitted bool) {
-		d.leave(key, entered[key][0], admitted)
+		d.leave(entered[key][0], admitted)
 		entered[key] = entered[key][1:]
 	}
 	for i := range 10 {
@@ -103,10 +105,117 @@ func TestDoor(t *testing.T) {
 	}
 }
 
+// TestDoorFair: who makes room for whom.
+func TestDoorFair(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	var d *door
+	enter := func(address byte, full bool) (*entrant, *entrant, error) { // the new one, and who has made room for it
+		a, b := net.Pipe()
+		t.Cleanup(func() { _, _ = a.Close(), b.Close() })
+		e := &entrant{nc: a, key: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, address}), 32), since: now}
+		var before []*entrant
+		for at := d.queue.Front(); at != nil; at = at.Next() {
+			before = append(before, at.Value.(*entrant))
+		}
+		if _, err := d.enter(e, full); err != nil {
+			return nil, nil, err
+		}
+		for _, other := range before {
+			if other.evicted {
+				if _, err := other.nc.Write([]byte{1}); !errors.Is(err, io.ErrClosedPipe) {
+					t.Errorf("its connection is open: %v", err)
+				}
+				return e, other, nil
+			}
+		}
+		return e, nil, nil
+	}
+	crowd := func(addresses byte, each int) (all []*entrant) { // has come in turns, two seconds ago
+		now = time.Unix(1e9, 0)
+		d = newDoor(400, func() time.Time { return now })
+		for range each {
+			for a := range addresses {
+				e, _, err := enter(a, false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				all = append(all, e)
+			}
+		}
+		now = now.Add(2 * time.Second)
+		return all
+	}
+	t.Run("a burst takes its share", func(t *testing.T) {
+		crowd(4, 10)
+		in := 0
+		for range 100 {
+			if _, _, err := enter(9, true); err == nil {
+				in++
+			}
+		}
+		if in != 8 { // 40 places, 5 addresses
+			t.Errorf("%d of it are in", in)
+		}
+		for key, v := range d.visitor {
+			if v.queued != 8 {
+				t.Errorf("%v has %d", key, v.queued)
+			}
+		}
+	})
+	t.Run("a login among a crowd", func(t *testing.T) {
+		crowd(4, 10)
+		honest, _, err := enter(9, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		now = now.Add(time.Minute)
+		for i := range 1000 {
+			if _, _, err := enter(byte(i%4), true); err != nil {
+				now = now.Add(time.Second)
+			}
+		}
+		if honest.evicted {
+			t.Error("it was put out by those that hold more")
+		}
+	})
+	t.Run("who has sent nothing goes first", func(t *testing.T) {
+		all := crowd(2, 10)
+		all[0].spoke.Store(true)
+		all[2].spoke.Store(true)
+		if _, victim, err := enter(9, true); err != nil || victim != all[1] {
+			t.Errorf("%v: not the oldest of them", err)
+		}
+		if _, victim, err := enter(9, true); err != nil || victim != all[4] {
+			t.Errorf("%v: not the oldest of the other address that is silent", err)
+		}
+	})
+	t.Run("each has its own address", func(t *testing.T) {
+		all := crowd(200, 1)
+		for _, e := range all[1:] {
+			e.spoke.Store(true)
+		}
+		e, victim, err := enter(201, true)
+		if err != nil || victim != all[0] {
+			t.Fatalf("%v: not the silent one", err)
+		}
+		e.spoke.Store(true)
+		if _, _, err := enter(202, true); err != errCrowded {
+			t.Errorf("a login that has begun two seconds ago makes room: %v", err)
+		}
+		now = now.Add(2 * time.Second)
+		if _, victim, err := enter(203, true); err != nil || victim != all[1] {
+			t.Errorf("%v: not the oldest", err)
+		}
+	})
+}
+
 // TestEvict: when silent connections of many addresses have taken all the room, the oldest of
 // them makes room for who comes; whoever has logged in stays.
 func TestEvict(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.MaxConnections = 40 })
+	var skew atomic.Int64
+	r := newRig(t, func(c *Config) {
+		c.MaxConnections, c.Now = 40, func() time.Time { return time.Now().Add(time.Duration(skew.Load())) }
+	})
 	c := r.dial()
 	refused := func(n uint64) { // each is counted when its goroutine notices
 		t.Helper()
@@ -114,11 +223,10 @@ func TestEvict(t *testing.T) {
 	}
 	var silent []net.Conn
 	for i := range 4 * 10 { // a quarter is what an address may have
-		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+i%4))}}
-		nc, err := d.Dial("tcp", r.addr)
-		if err != nil {
-			t.Fatal(err)
+		if i == 39 {
+			skew.Add(int64(time.Hour))
 		}
+		nc := dialFrom(t, r, byte(1+i%4))
 		if _, err := nc.Read(make([]byte, 1)); err != nil { // the greeting
 			t.Fatal(err)
 		}
@@ -141,7 +249,7 @@ func TestEvict(t *testing.T) {
 	if n := r.server.Counters(); n.Open > 40 || n.FailedLogins != 0 {
 		t.Errorf("%+v", n)
 	}
-	// An address that has as many as it may have evicts nobody.
+	// An address that has its share evicts nobody, but one of its own that has had the time.
 	first := func() byte { // of what the server says to one more
 		nc, err := net.Dial("tcp", r.addr)
 		if err != nil {
@@ -154,16 +262,24 @@ func TestEvict(t *testing.T) {
 		}
 		return b[4]
 	}
-	for range 10 {
+	for range 8 { // of 38 for five addresses
 		if b := first(); b != 10 { // the protocol's version
 			t.Fatalf("it begins with %d", b)
 		}
 	}
-	refused(12)
+	refused(10)
 	if b := first(); b != 0xff {
 		t.Errorf("one more of the address hears %d", b)
 	}
-	refused(13)
+	refused(11)
+	skew.Add(int64(time.Hour))
+	if b := first(); b != 10 {
+		t.Errorf("one more, later, hears %d", b)
+	}
+	if _, err := io.Copy(io.Discard, silent[40]); err != nil {
+		t.Errorf("the oldest of the address: %v", err)
+	}
+	refused(12)
 	// With all logged in there is no room.
 	for _, nc := range silent {
 		_ = nc.Close()
@@ -174,6 +290,90 @@ func TestEvict(t *testing.T) {
 	}
 	if _, err := wire.Dial(t.Context(), wire.ClientConfig{Address: r.addr, User: testUser, Password: []byte(testPassword), TLSMode: wire.TLSRequired}); !wire.IsCode(err, wire.ErConCount) {
 		t.Errorf("one more than may be: %v", err)
+	}
+}
+
+// dialFrom connects from 127.0.1.address.
+func dialFrom(t *testing.T, r *rig, address byte) net.Conn {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, address)}}
+	nc, err := d.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = nc.Close() })
+	return nc
+}
+
+// heldConn stands still before its second write, a login's client hello.
+type heldConn struct {
+	net.Conn
+	writes        int
+	held, release chan struct{}
+}
+
+func (c *heldConn) Write(p []byte) (int, error) {
+	if c.writes++; c.writes == 2 {
+		close(c.held)
+		<-c.release
+	}
+	return c.Conn.Write(p)
+}
+
+// TestBurst: hundreds that come at once from one address, and from a few, neither put out who is
+// in the middle of logging in, nor keep out who comes later.
+func TestBurst(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.MaxConnections = 40 })
+	held := &heldConn{held: make(chan struct{}), release: make(chan struct{})}
+	release := sync.OnceFunc(func() { close(held.release) })
+	defer release()
+	login := make(chan error, 1)
+	go func() {
+		c, err := wire.Dial(t.Context(), wire.ClientConfig{Address: r.addr, User: testUser, Password: []byte(testPassword), TLSMode: wire.TLSRequired, ConnectTimeout: time.Minute,
+			Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+				d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 2, 1)}}
+				nc, err := d.DialContext(ctx, network, address)
+				held.Conn = nc
+				return held, err
+			}})
+		if err == nil {
+			err = errors.Join(c.Ping(t.Context()), c.Close())
+		}
+		login <- err
+	}()
+	select {
+	case <-held.held:
+	case err := <-login:
+		t.Fatal(err)
+	}
+	for _, addresses := range []int{5, 1} { // the second burst finds the house full
+		var burst sync.WaitGroup
+		for i := range 200 {
+			nc := dialFrom(t, r, byte(10*addresses+i%addresses))
+			burst.Go(func() { _, _ = nc.Read(make([]byte, 1)) }) // a greeting, a refusal, or the end
+		}
+		burst.Wait()
+	}
+	door := r.server.door
+	door.mu.Lock()
+	waiting := map[netip.Prefix]int{}
+	for key, v := range door.visitor {
+		waiting[key] = v.queued
+	}
+	door.mu.Unlock()
+	// 39 places for six addresses, when the one that logs in has its own.
+	for _, a := range []byte{10, 50, 51, 52, 53, 54} {
+		if n := waiting[netip.PrefixFrom(netip.AddrFrom4([4]byte{127, 0, 1, a}), 32)]; n < 6 || n > 7 {
+			t.Errorf("127.0.1.%d holds %d places", a, n)
+		}
+	}
+	c := r.dial()
+	if err := c.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+	release()
+	if err := <-login; err != nil {
+		t.Errorf("the login that was in progress: %v", err)
 	}
 }
 

@@ -16,9 +16,9 @@ import (
 type patientConn struct {
 	net.Conn
 	patience time.Duration
-	// See door; of the goroutine that logs it in.
-	entrant  *entrant
-	checking bool // its login is looked at
+	// See door.
+	entrant  *entrant // set before it is read from; nil: none
+	checking bool     // its login is looked at; of the goroutine that logs it in
 
 	mu    sync.Mutex
 	hurry bool // the deadline stands, and moves no more
@@ -34,6 +34,15 @@ func (c *patientConn) SyscallConn() (syscall.RawConn, error) {
 		return sc.SyscallConn()
 	}
 	return nil, errors.ErrUnsupported
+}
+
+// Read implements net.Conn; the door is to know who has sent something.
+func (c *patientConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 && c.entrant != nil && !c.entrant.spoke.Load() {
+		c.entrant.spoke.Store(true)
+	}
+	return n, err
 }
 
 // Write implements net.Conn.

@@ -12,6 +12,7 @@ import (
 
 	"kingbus/internal/mysqltest"
 	"kingbus/internal/sql"
+	"kingbus/internal/stream"
 	"kingbus/internal/wire"
 )
 
@@ -200,6 +201,8 @@ func TestPreparedSame(t *testing.T) {
 	rec.feed(r, 1<<16)
 	a, b := dial(t, rec.inst.Addr(), testUser, testPassword, wire.TLSRequired), dial(t, r.addr, testUser, testPassword, wire.TLSRequired)
 	last := rec.names[len(rec.names)-1]
+	const one, none = " performance_schema.global_variables WHERE VARIABLE_NAME = 'port'", " performance_schema.global_variables WHERE VARIABLE_NAME = 'nosuch'"
+	const two = " performance_schema.global_variables WHERE VARIABLE_NAME IN ('hostname', 'port') ORDER BY VARIABLE_NAME"
 	for _, text := range []string{
 		"SELECT 1", "SELECT ?", "SELECT ? AS x", "", " ;", "-- c", "SELECT 1; SELECT 2", "DO 1", "DO ?", "SET @a = ?", "SET @a = ?, @b = 1", "SET SESSION wait_timeout = ?", "SET NAMES utf8mb4", "SET NAMES ?",
 		"USE mysql", "BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "KILL ?", "KILL QUERY ?",
@@ -212,6 +215,13 @@ func TestPreparedSame(t *testing.T) {
 		"SELECT IF(?, 1, 0)", "SELECT CASE ? WHEN 5 THEN 'five' ELSE 'x' END", "SELECT CAST(? AS CHAR)", "SELECT CAST(? AS UNSIGNED)", "SELECT ? LIKE '2%'", "SELECT ? IN (2, 5)", "SELECT @a := ?", "SELECT LOWER(?)",
 		"SELECT @@version, @@gtid_mode, @@log_bin, DATABASE(), NULL",
 		"SELECT VARIABLE_NAME AS n, VARIABLE_VALUE FROM performance_schema.global_variables WHERE VARIABLE_NAME = 'gtid_mode' AND ? = 5", "SELECT COUNT(*) FROM performance_schema.global_variables WHERE VARIABLE_NAME = ?",
+		"SELECT VARIABLE_NAME, IF(VARIABLE_NAME = 'port', 'text', 7) FROM" + two, "SELECT IF(VARIABLE_NAME = 'port', 7, 'text') FROM" + two + " DESC", "SELECT IF(VARIABLE_NAME = 'port', 15e-1, 1) FROM" + two, "SELECT IF(VARIABLE_NAME = 'port', 1, 15e-1) FROM" + two,
+		"SELECT IF(VARIABLE_NAME = 'port', 7, 8), IF(VARIABLE_NAME = 'port', NULL, 7), IF(VARIABLE_NAME = 'nosuch', 'text', 7), IF(VARIABLE_NAME = 'nosuch', NULL, 'x') FROM" + two,
+		"SELECT CASE VARIABLE_NAME WHEN 'port' THEN -1 WHEN 'hostname' THEN CAST(18446744073709551615 AS UNSIGNED) END FROM" + two, "SELECT IFNULL(IF(VARIABLE_NAME = 'port', NULL, 7), 'none') FROM" + two,
+		"SELECT COALESCE(IF(VARIABLE_NAME = 'port', VARIABLE_NAME, NULL), 5) FROM" + two, "SELECT IF(VARIABLE_NAME = 'nosuch', VARIABLE_VALUE, IF(VARIABLE_NAME = 'port', 1, 15e-1)) FROM" + two, "SELECT IF(VARIABLE_NAME = 'port', ?, 'x') FROM" + two,
+		"SELECT IF(VARIABLE_NAME = 'port', UNIX_TIMESTAMP('2026-01-31'), NOW()) > 0 FROM" + two, "SELECT LENGTH(IF(VARIABLE_NAME = 'port', NOW(), 'x')) FROM" + two, "SELECT IF(VARIABLE_NAME = 'port', 10, 'b') AS v FROM" + two + ", v",
+		"SELECT SUM(VARIABLE_NAME) FROM" + one, "SELECT SUM(LENGTH(VARIABLE_NAME)) FROM" + two, "SELECT SUM(7) FROM" + two, "SELECT SUM(IF(VARIABLE_NAME = 'port', '7', 15e-1)) FROM" + two, "SELECT SUM('x') FROM" + none, "SELECT SUM(VARIABLE_NAME), SUM(1), MIN(1), MAX(VARIABLE_NAME) FROM" + none,
+		"SELECT MIN(IF(VARIABLE_NAME = 'port', 'text', 7)), MAX(IF(VARIABLE_NAME = 'port', 10, '9')), MAX(IF(VARIABLE_NAME = 'port', 10, 9)) FROM" + two, "SELECT IF(0, 'text', 7), IF(1, 1, 15e-1), SUM('7'), SUM(7)",
 		"SELECT * FROM performance_schema.replication_connection_status WHERE CHANNEL_NAME = ? LIMIT ?", "SELECT * FROM performance_schema.nosuch WHERE a = ?",
 	} {
 		t.Run(text, func(t *testing.T) {
@@ -271,6 +281,35 @@ var preparedDiffers = map[string]string{
 	"SELECT ? IN (2, 5)":     "zero",                                                    // 9.7 takes 0000-00-00 for 2000-00-02
 	"SELECT COUNT(*) FROM performance_schema.global_variables WHERE VARIABLE_NAME = ?": "zero", // as text is 0000-00-00 to 9.7
 	"SELECT @a := ?": "null, null of no type", // NULL has no type
+}
+
+// TestHolding: a column that is described as something else than its values are is text, and none
+// of them is lost.
+func TestHolding(t *testing.T) {
+	long := sql.Column{Name: "c", Type: sql.TypeLong}
+	unsigned, large, double, date, clock := long, sql.NumberColumn("c"), long, long, long
+	unsigned.Unsigned, double.Type, date.Type, clock.Type = true, sql.TypeDouble, sql.TypeTimestamp, sql.TypeTime
+	for _, tc := range []struct {
+		col   sql.Column
+		value sql.Value
+		fits  bool
+	}{
+		{long, sql.Int(-1 << 31), true}, {long, sql.Int(-1<<31 - 1), false}, {long, sql.Int(1 << 31), false}, {long, sql.String("7"), true}, {long, sql.String("x"), false}, {long, sql.Double(1.5), false},
+		{unsigned, sql.Int(1<<32 - 1), true}, {unsigned, sql.Int(1 << 32), false}, {unsigned, sql.Int(-1), false},
+		{large, sql.Int(-5), true}, {large, sql.Uint(1 << 63), false}, {large, sql.Double(2), true}, {large, sql.String("-5"), false}, {sql.UnsignedColumn("c"), sql.Uint(1 << 63), true}, {sql.UnsignedColumn("c"), sql.Int(-1), false},
+		{double, sql.Double(1.5), true}, {double, sql.Int(-5), true}, {double, sql.String("30.000"), true}, {double, sql.String("x"), false},
+		{date, sql.String("0000-00-00 00:00:00.000000"), true}, {date, sql.String(""), false}, {date, sql.Int(5), false}, {clock, sql.Temporal("-25:00:00"), true}, {clock, sql.Temporal("2026-01-31"), false},
+		{sql.TextColumn("c", 1), sql.Int(5), true},
+	} {
+		rs := &sql.ResultSet{Columns: []sql.Column{tc.col}, Rows: [][]sql.Value{{sql.Null}, {tc.value}}}
+		columns := holding(rs)
+		if is := columns[0].Type == tc.col.Type; is != tc.fits || rs.Columns[0] != tc.col {
+			t.Errorf("%v in a column of type %d: it is sent as type %d", tc.value, tc.col.Type, columns[0].Type)
+		}
+		if v, ok := binaryValue(columns[0], tc.value); !ok || !tc.fits && v != tc.value.Text() {
+			t.Errorf("%v in a column of type %d is sent as %v", tc.value, tc.col.Type, v)
+		}
+	}
 }
 
 // odd is a command in a session of commands that a client should not send, or rarely does.
@@ -412,10 +451,87 @@ func TestPreparedBounds(t *testing.T) {
 	if _, err := prepare(t, c, large); !wire.IsCode(err, wire.ErUnknown) {
 		t.Errorf("a second large statement: %v", err)
 	}
-	// Passwords are not shown, and what is prepared may do no more than what is asked.
+	// What is prepared may do no more than what is asked.
 	if _, err := prepare(t, c, "INSERT INTO t VALUES (?)"); err == nil || !strings.Contains(err.Error(), "does not support INSERT") {
 		t.Errorf("INSERT: %v", err)
 	}
+}
+
+// TestPreparedBudget: what all sessions hold together is bounded, counts as much as is allocated,
+// and is given back when a statement is closed, when its values have been used, and at a session's end.
+func TestPreparedBudget(t *testing.T) {
+	r := newRig(t)
+	held := &r.server.prepared
+	holds := func(c *wire.Client, what string, n, bytes int64) { // a ping waits for commands that are not answered
+		t.Helper()
+		if err := c.Ping(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if held.statements.Load() != n || held.bytes.Load() != bytes {
+			t.Errorf("%s: %d statements and %d bytes, want %d and %d", what, held.statements.Load(), held.bytes.Load(), n, bytes)
+		}
+	}
+	a, b := r.dial(), r.dial()
+	first, err := prepare(t, a, "SELECT ?")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const one = statementCost + int64(len("SELECT ?")) + 2
+	holds(a, "one statement", 1, one)
+	send := func(s *prepared, n int) {
+		if err := s.c.Command(append(append(s.head(wire.ComStmtSendLongData), 0, 0), make([]byte, n)...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send(first, 5000)
+	send(first, 1) // has it allocated anew
+	holds(a, "long data", 1, one+longDataCost+int64(cap(append(make([]byte, 5000, cap(append([]byte(nil), make([]byte, 5000)...))), 0))))
+	execute := func(s *prepared) error {
+		_, _, err := s.run(append(s.head(wire.ComStmtExecute), 0, 1, 0, 0, 0, 0, 1, wire.TypeVarString, 0))
+		return err
+	}
+	if err := execute(first); err != nil {
+		t.Fatal(err)
+	}
+	holds(a, "when it has run", 1, one)
+	second, err := prepare(t, b, "SELECT ?")
+	if err != nil {
+		t.Fatal(err)
+	}
+	holds(b, "two sessions", 2, 2*one)
+	// As if others held the rest.
+	held.bytes.Add(maxAllBytes - 2*one)
+	if _, err := prepare(t, b, "SELECT 1"); !wire.IsCode(err, wire.ErUnknown) || !strings.Contains(err.Error(), "of all connections") {
+		t.Errorf("more text than all may have: %v", err)
+	}
+	send(second, 1)
+	if err := execute(second); !wire.IsCode(err, wire.ErUnknown) || !strings.Contains(err.Error(), "of all connections") {
+		t.Errorf("more long data than all may have: %v", err)
+	}
+	holds(b, "after refusals", 2, maxAllBytes)
+	held.bytes.Add(2*one - maxAllBytes)
+	held.statements.Add(maxAllStatements - 2)
+	if _, err := prepare(t, b, "SELECT 1"); !wire.IsCode(err, wire.ErMaxPreparedStmtCount) || !strings.Contains(err.Error(), "(current value: 16382)") {
+		t.Errorf("more statements than all may have: %v", err)
+	}
+	held.statements.Add(2 - maxAllStatements)
+	if err := second.c.Command(second.head(wire.ComStmtClose)); err != nil {
+		t.Fatal(err)
+	}
+	holds(b, "one is closed", 1, one)
+	send(first, 7)
+	if err := a.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_ = a.Close()
+	r.await("the end of the session", func(stream.Status) bool { return held.statements.Load() == 0 && held.bytes.Load() == 0 })
+	if _, err := prepare(t, b, "SELECT 1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Do(t.Context(), []byte{wire.ComResetConnection}); err != nil {
+		t.Fatal(err)
+	}
+	holds(b, "after a reset", 0, 0)
 }
 
 // FuzzPrepared: no command about prepared statements does more than to be refused.
@@ -428,7 +544,7 @@ func FuzzPrepared(f *testing.F) {
 		if err != nil {
 			return
 		}
-		var s statements
+		s := statements{all: &holdings{}}
 		id, err := s.add(text, params)
 		if err != nil {
 			return
@@ -446,8 +562,8 @@ func FuzzPrepared(f *testing.F) {
 			_, _ = sql.Bind(text, values)
 		}
 		s.close([]byte{1, 0, 0, 0})
-		if s.bytes != 0 || s.long != 0 || len(s.byID) != 0 {
-			t.Errorf("%d bytes of text, %d of long data and %d statements stay", s.bytes, s.long, len(s.byID))
+		if s.bytes != 0 || s.long != 0 || len(s.byID) != 0 || s.all.bytes.Load() != 0 || s.all.statements.Load() != 0 {
+			t.Errorf("%d bytes of text, %d of long data and %d statements stay, %d and %d among those of all", s.bytes, s.long, len(s.byID), s.all.bytes.Load(), s.all.statements.Load())
 		}
 	})
 }

@@ -152,18 +152,19 @@ func notSupported(what string) error {
 
 // rows writes a result set.
 func (c *session) rows(rs *sql.ResultSet, begin newResult) error {
-	w, err := begin(wireColumns(rs.Columns))
+	columns := holding(rs)
+	w, err := begin(wireColumns(columns))
 	if err != nil {
 		return err
 	}
-	values := make([]any, len(rs.Columns))
+	values := make([]any, len(columns))
 	for _, row := range rs.Rows {
 		for i, v := range row {
 			switch {
 			case v.IsNull():
 				values[i] = nil
 			case w.Binary():
-				values[i] = binaryValue(rs.Columns[i], v)
+				values[i], _ = binaryValue(columns[i], v) // holding has seen that it can
 			default:
 				values[i] = v.Text()
 			}

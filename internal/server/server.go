@@ -128,6 +128,7 @@ type Server struct {
 	acceptor *wire.Acceptor
 	door     *door
 
+	prepared     holdings // statements of all sessions
 	ownPasswords recently
 	started      time.Time
 
@@ -295,17 +296,20 @@ func (s *Server) acceptLoop(ctx context.Context, l net.Listener, mine *sync.Wait
 
 // admit starts a goroutine for the connection, if it may come in.
 func (s *Server) admit(ctx context.Context, nc net.Conn, mine *sync.WaitGroup) {
+	e := newEntrant(nc, s.cfg.Now())
 	s.mu.Lock()
-	full := s.mu.conns >= s.cfg.MaxConnections
-	evicted := full && !s.mu.closed && s.door.evict(doorKey(nc.RemoteAddr())) // this one takes the place
-	full = full && !evicted
+	var evicted bool // another one, whose place this one takes
+	var refusal *wire.Error
+	if !s.mu.closed {
+		evicted, refusal = s.door.enter(e, s.mu.conns >= s.cfg.MaxConnections)
+	}
 	switch {
-	case s.mu.closed, full && s.mu.rejecting >= maxRejecting:
+	case s.mu.closed, refusal != nil && s.mu.rejecting >= maxRejecting:
 		s.mu.Unlock()
 		s.count.refused.Add(1)
 		_ = nc.Close()
 		return
-	case full:
+	case refusal != nil:
 		s.mu.rejecting++
 	case !evicted:
 		s.mu.conns++
@@ -314,17 +318,16 @@ func (s *Server) admit(ctx context.Context, nc net.Conn, mine *sync.WaitGroup) {
 	s.mu.Unlock()
 	mine.Go(func() {
 		defer s.wg.Done()
-		e := &entrant{nc: nc}
-		if full {
+		if refusal != nil {
 			s.count.refused.Add(1)
-			wire.Reject(nc, wire.Errorf(wire.ErConCount, "Too many connections"))
+			wire.Reject(nc, refusal)
 		} else {
 			s.handle(ctx, e)
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		switch {
-		case full:
+		case refusal != nil:
 			s.mu.rejecting--
 		case !e.evicted:
 			s.mu.conns--
@@ -332,20 +335,14 @@ func (s *Server) admit(ctx context.Context, nc net.Conn, mine *sync.WaitGroup) {
 	})
 }
 
-// handle takes one connection from login to its end.
+// handle takes one connection that has entered from login to its end.
 func (s *Server) handle(ctx context.Context, e *entrant) {
 	nc := e.nc
-	key := doorKey(nc.RemoteAddr())
-	if !s.door.enter(key, e) {
-		s.count.refused.Add(1)
-		wire.Reject(nc, wire.Errorf(wire.ErConCount, "Too many connections from this address that have not logged in"))
-		return
-	}
 	pc := newPatientConn(nc, s.cfg.WriteTimeout)
 	pc.entrant = e
 	defer pc.Close()
 	ws, err := s.acceptor.Accept(ctx, pc)
-	s.door.leave(key, e, pc.checking)
+	s.door.leave(e, pc.checking)
 	if e.evicted && err != nil {
 		s.count.refused.Add(1)
 		s.log.Debug("it has not logged in, and made room for another connection", "from", nc.RemoteAddr().String())

@@ -53,6 +53,7 @@ func newSession(s *Server, ws *wire.Session, pc *patientConn) *session {
 	c := &session{server: s, ws: ws, pc: pc, since: s.cfg.Now(), db: ws.Database}
 	c.log = s.log.With("session", ws.ID, "user", ws.User, "from", pc.RemoteAddr().String())
 	c.sql = sql.NewSession(c, s.variables())
+	c.statements.all = &s.prepared
 	c.sql.SetCharset(uint16(ws.Collation))
 	c.setState("Sleep", "")
 	return c
@@ -61,6 +62,7 @@ func newSession(s *Server, ws *wire.Session, pc *patientConn) *session {
 // run answers commands until the client leaves, breaks the protocol, or ctx is
 // done.
 func (c *session) run(ctx context.Context) {
+	defer c.statements.forget()
 	c.ws.SetTimeouts(c.server.cfg.IdleTimeout, 0)
 	stop := context.AfterFunc(ctx, c.interrupt)
 	defer stop()

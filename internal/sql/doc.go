@@ -24,7 +24,8 @@
 // What differs from MySQL on purpose:
 //
 //   - numbers are whole (64 bits) or floating point: no exact decimals; they are added, subtracted and multiplied
-//   - a result column has the type of its value, not one that its expression could have: IF(1, 1, 'a') is a number
+//   - a result column has the type of its values, and of constants and columns that could be one (settle.go), not that
+//     of functions that could: IF(1, 1, LOWER('A')) is a number
 //   - no tables, subqueries, UNION, INTO, GROUP BY, ORDER BY, aggregates, row values, bits, hexadecimal literals, COLLATE,
 //     REGEXP, JSON, DATE and TIME; casts to CHAR, SIGNED and UNSIGNED only; few functions
 //   - text is UTF-8 whatever the character set; comparison ignores case, but not accents

@@ -19,6 +19,7 @@ const (
 	TypeDate      ColumnType = 10
 	TypeTime      ColumnType = 11
 	TypeDatetime  ColumnType = 12
+	TypeDecimal   ColumnType = 246 // NEWDECIMAL; ours are whole
 	TypeLongBlob  ColumnType = 251 // string in a user variable
 	TypeBlob      ColumnType = 252
 	TypeVarString ColumnType = 253
@@ -84,8 +85,7 @@ func UnsignedColumn(name string) Column {
 	return c
 }
 
-// column describes an expression that has the value v. There is at most one row, so the type is that of its value; only
-// a NULL needs a guess.
+// column describes an expression whose values settle has settled to be like v; only a NULL needs a guess.
 func (ev *evaluation) column(name string, e Expr, v Value) Column {
 	if sys, ok := e.(*SysVar); ok {
 		if found, err := ev.s.variable(sys.Scope, sys.Name); err == nil {
@@ -95,7 +95,12 @@ func (ev *evaluation) column(name string, e Expr, v Value) Column {
 		}
 	}
 	c := NumberColumn(name)
+	if a, is := isAggregate(e); is && strings.EqualFold(a.Name, "SUM") && v.isWhole() {
+		v.kind = kindDecimal
+	}
 	switch v.kind {
+	case kindDecimal:
+		c.Type, c.Length = TypeDecimal, 42
 	case KindNull:
 		switch e := e.(type) {
 		case *Literal:
@@ -128,12 +133,9 @@ func (ev *evaluation) column(name string, e Expr, v Value) Column {
 		}
 	case KindDatetime:
 		_, fraction, _ := strings.Cut(v.s, ".")
-		c.Type, c.Length, c.Decimals = TypeDatetime, uint32(len(v.s)), uint8(len(fraction))
-		switch {
-		case !strings.Contains(v.s, ":"):
-			c.Type = TypeDate
-		case !strings.Contains(v.s, " "):
-			c.Type, c.Length = TypeTime, 17
+		c.Type, c.Length, c.Decimals = v.moment(), uint32(len(v.s)), uint8(len(fraction))
+		if c.Type == TypeTime {
+			c.Length = 17
 		}
 	}
 	c.Nullable = nullable(e)
@@ -161,19 +163,14 @@ func nullable(e Expr) bool {
 			return false
 		case "CAST CHAR":
 			return true
-		case "CASE": // THEN and ELSE
-			for i := 2; i < len(e.Args); i += 2 {
-				if some(e.Args[i : i+1]) {
-					return true
-				}
-			}
-			return some(e.Args[len(e.Args)-1:])
+		case "CASE":
+			return some(results(e))
 		}
 		return some(e.Args)
 	case *Call:
 		switch strings.ToUpper(e.Name) {
 		case "IF":
-			return some(e.Args[min(1, len(e.Args)):])
+			return some(results(e))
 		case "IFNULL", "COALESCE":
 			for _, x := range e.Args {
 				if !nullable(x) {

@@ -150,7 +150,7 @@ func (s *Session) selectWith(ev *evaluation, q *Select) (*ResultSet, error) {
 	ev.group = [][]Value{nil}
 	rs := &ResultSet{}
 	var row []Value
-	for _, item := range q.Items {
+	for i, item := range q.Items {
 		if item.Expr == nil {
 			return nil, errNoTables()
 		}
@@ -159,7 +159,7 @@ func (s *Session) selectWith(ev *evaluation, q *Select) (*ResultSet, error) {
 			return nil, err
 		}
 		row = append(row, v)
-		rs.Columns = append(rs.Columns, ev.column(item.Name, item.Expr, v))
+		rs.Columns = append(rs.Columns, ev.column(item.Name, item.Expr, ev.settle(item.Expr, [][]Value{row}, i)))
 	}
 	rs.Rows = q.Limit.apply([][]Value{row})
 	if q.Where != nil {

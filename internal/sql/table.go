@@ -61,7 +61,6 @@ func (s *Session) selectTable(ev *evaluation, q *Select) (*ResultSet, error) {
 		}
 	}
 	rs := &ResultSet{}
-	var keys [][]Value // of ORDER BY
 	for _, row := range rows {
 		ev.row, ev.clause = row, "field list"
 		out := make([]Value, 0, len(items))
@@ -72,16 +71,21 @@ func (s *Session) selectTable(ev *evaluation, q *Select) (*ResultSet, error) {
 			}
 			out = append(out, v)
 		}
-		key, err := ev.order(q.Order, items, out)
-		if err != nil {
-			return nil, err
-		}
-		rs.Rows, keys = append(rs.Rows, out), append(keys, key)
+		rs.Rows = append(rs.Rows, out)
 	}
 	if rs.Columns, err = ev.describe(items, rs.Rows); err != nil {
 		return nil, err
 	}
 	if len(q.Order) > 0 {
+		var keys [][]Value
+		for i, row := range rows {
+			ev.row = row
+			key, err := ev.order(q.Order, items, rs.Rows[i])
+			if err != nil {
+				return nil, err
+			}
+			keys = append(keys, key)
+		}
 		if err := ev.spend(len(rs.Rows) * 256); err != nil {
 			return nil, err
 		}
@@ -136,30 +140,31 @@ func (ev *evaluation) items(list []SelectItem) (out []SelectItem, err error) {
 	return out, nil
 }
 
-// describe returns the columns of the result: those of the table as they are, others by the
-// first row.
+// describe returns the columns of the result: those of the table as they are, others by all
+// rows, whose values it makes those of one type.
 func (ev *evaluation) describe(items []SelectItem, rows [][]Value) ([]Column, error) {
-	var out []Column
-	for i, item := range items {
-		v := Null
-		if len(rows) > 0 {
-			v = rows[0][i]
-		} else { // unknown columns are one all the same
-			ev.row, ev.clause = make([]Value, len(ev.columns)), "field list"
+	if len(rows) == 0 { // unknown columns are one all the same
+		ev.row, ev.clause = make([]Value, len(ev.columns)), "field list"
+		for _, item := range items {
 			if _, err := ev.eval(item.Expr); err != nil {
 				return nil, err
 			}
 		}
-		c := ev.column(item.Name, item.Expr, v)
+	}
+	var out []Column
+	for i, item := range items {
 		if ref, ok := item.Expr.(*ColumnRef); ok {
 			at, err := ev.find(ref)
 			if err != nil {
 				return nil, err
 			}
-			c = ev.columns[at]
+			c := ev.columns[at]
 			c.Name = item.Name
+			out = append(out, c)
+			continue
 		}
-		if a, is := isAggregate(item.Expr); is && !strings.EqualFold(a.Name, "COUNT") {
+		c := ev.column(item.Name, item.Expr, ev.settle(item.Expr, rows, i))
+		if a, is := isAggregate(item.Expr); is && (strings.EqualFold(a.Name, "MIN") || strings.EqualFold(a.Name, "MAX")) {
 			if ref, ok := a.Args[0].(*ColumnRef); ok {
 				at, err := ev.find(ref)
 				if err != nil {
@@ -167,6 +172,9 @@ func (ev *evaluation) describe(items []SelectItem, rows [][]Value) ([]Column, er
 				}
 				c = ev.columns[at]
 				c.Name, c.Nullable, c.Stored, c.Flags = item.Name, true, false, 0
+				if !c.Binary() {
+					c.Decimals = 31
+				}
 			}
 		}
 		out = append(out, c)
@@ -315,31 +323,38 @@ func (ev *evaluation) aggregate(c *Call) (Value, error) {
 	}
 	ev.inAggregate = true
 	defer func(row []Value) { ev.inAggregate, ev.row = false, row }(ev.row)
-	count, result := uint64(0), Null
+	var values []Value
 	for _, row := range ev.group {
 		ev.row = row
 		v, err := ev.eval(c.Args[0])
 		if err != nil {
 			return Null, err
 		}
-		if v.IsNull() {
-			continue
+		if !v.IsNull() {
+			values = append(values, v)
 		}
-		count++
-		switch name := strings.ToUpper(c.Name); {
-		case name == "COUNT":
-		case result.IsNull():
-			result = v
+	}
+	name := strings.ToUpper(c.Name)
+	if name == "COUNT" {
+		return Int(int64(len(values))), nil
+	}
+	result, common := Null, typical(ev.possible(c.Args[0], values))
+	for _, v := range values {
+		v = v.as(common)
+		switch {
 		case name == "SUM":
+			if result.IsNull() {
+				result = Int(0) // so that one row with text is a number, too
+			}
+			var err error
 			if result, err = arithmetic("+", result, v); err != nil {
 				return Null, err
 			}
+		case result.IsNull():
+			result = v
 		case (compare(v, result) < 0) == (name == "MIN") && compare(v, result) != 0:
 			result = v
 		}
-	}
-	if strings.EqualFold(c.Name, "COUNT") {
-		return Int(int64(count)), nil
 	}
 	return result, nil
 }

@@ -277,13 +277,15 @@ func TestTemporal(t *testing.T) {
 			t.Errorf("%x is taken", b)
 		}
 	}
-	for _, text := range []Temporal{"", "2026-01", "2026-01-01 1", "2026-01-01 1:1:1.1x", "x-1-1", "1-1-1 1:1:1:1", "99999-1-1"} {
+	for _, text := range []Temporal{"", "2026-01", "2026-01-01 1", "2026-01-01 1:1:1.1x", "x-1-1", "1-1-1 1:1:1:1", "99999-1-1", "2026-257-1"} {
 		if b, ok := appendTemporal(nil, TypeDatetime, text); ok {
 			t.Errorf("%q is written as %x", text, b)
 		}
 	}
-	if _, ok := appendTemporal(nil, TypeTime, "2026-01-01 1:1:1"); ok {
-		t.Error("a date is written as a time")
+	for _, date := range []Temporal{"2026-01-01 1:1:1", "2026-01-01"} {
+		if date.Fits(TypeTime) || !date.Fits(TypeDatetime) {
+			t.Errorf("%q is a time", date)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -60,6 +61,13 @@ func readTemporal(c *Cursor, typ byte) Temporal {
 	return Temporal(text)
 }
 
+// Fits tells whether a column of type TypeDate, TypeDatetime, TypeTimestamp or TypeTime can
+// have it for a value.
+func (t Temporal) Fits(typ byte) bool {
+	_, ok := appendTemporal(nil, typ, t)
+	return ok
+}
+
 // appendTemporal encodes a value of a column of type TypeDate, TypeDatetime,
 // TypeTimestamp or TypeTime; false if the text is none.
 func appendTemporal(b []byte, typ byte, t Temporal) ([]byte, bool) {
@@ -69,7 +77,7 @@ func appendTemporal(b []byte, typ byte, t Temporal) ([]byte, bool) {
 	at := 0
 	for part := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == '-' || r == ':' || r == ' ' }) {
 		v, err := strconv.ParseUint(part, 10, 16)
-		if err != nil || at > 5 {
+		if err != nil || at > 5 || at > 0 && v > math.MaxUint8 {
 			return b, false
 		}
 		n[at] = uint32(v)
@@ -82,7 +90,7 @@ func appendTemporal(b []byte, typ byte, t Temporal) ([]byte, bool) {
 	le := binary.LittleEndian
 	var v []byte
 	if typ == TypeTime {
-		if at != 3 {
+		if at != 3 || strings.Contains(text, "-") {
 			return b, false
 		}
 		v = append(v, 0)
