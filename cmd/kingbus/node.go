@@ -195,6 +195,9 @@ func (n *node) openStream(ctx context.Context) error {
 	n.stops = append(n.stops, stage{"semi-sync", func(context.Context) error {
 		n.waits.Close()
 		return nil
+	}}, stage{"meter", func(context.Context) error {
+		n.meter.Close()
+		return nil
 	}})
 	s, err := stream.Open(stream.Config{
 		Dir: n.cfg.DataDir, Log: n.log.With("part", "store"), Peering: peering, Interrupt: ctx.Done(),
