@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
-	"time"
 )
 
 // Authorize gives a request the token.
@@ -130,22 +129,14 @@ func (s *Server) guarded(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// maxProfile is how long a profile may take.
-const maxProfile = 5 * time.Minute
-
-// profiles are those of Go's net/http/pprof, under the path that its tools expect.
+// profiles are those of Go's net/http/pprof, under the path that its tools expect. They move
+// the server's write deadline on by the seconds that they are asked to take.
 func profiles() []route {
-	patient := func(next http.HandlerFunc) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
-			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(maxProfile)) // not every ResponseWriter of a test can
-			next(w, r)
-		}
-	}
 	return []route{
-		{"GET", "/debug/pprof/", false, patient(pprof.Index), "The profiles that there are: goroutine, heap …, each below this path", nil, media("text/html")},
-		{"GET", "/debug/pprof/cmdline", false, patient(pprof.Cmdline), "The command line of the process, which has no passwords", nil, plain},
-		{"GET", "/debug/pprof/profile", false, patient(pprof.Profile), "A profile of the CPU: ?seconds=N", nil, binary},
-		{"GET", "/debug/pprof/symbol", false, patient(pprof.Symbol), "Names of program counters", nil, plain},
-		{"GET", "/debug/pprof/trace", false, patient(pprof.Trace), "A trace of the execution: ?seconds=N", nil, binary},
+		{"GET", "/debug/pprof/", false, pprof.Index, "The profiles that there are: goroutine, heap …, each below this path", nil, media("text/html")},
+		{"GET", "/debug/pprof/cmdline", false, pprof.Cmdline, "The command line of the process, which has no passwords", nil, plain},
+		{"GET", "/debug/pprof/profile", false, pprof.Profile, "A profile of the CPU: ?seconds=N", nil, binary},
+		{"GET", "/debug/pprof/symbol", false, pprof.Symbol, "Names of program counters", nil, plain},
+		{"GET", "/debug/pprof/trace", false, pprof.Trace, "A trace of the execution: ?seconds=N", nil, binary},
 	}
 }
