@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 
 	"kingbus/internal/follow"
@@ -45,7 +46,11 @@ func (s *Server) changeSource(ctx context.Context, _ *http.Request, body []byte)
 	if err != nil {
 		return "", err
 	}
-	return "another source, or another way to follow it", s.cfg.Follow.Change(ctx, c)
+	shown := c
+	if c.Password != nil {
+		shown.Password = new(hidden)
+	}
+	return "how the source is followed: " + brief(shown), s.cfg.Follow.Change(ctx, c)
 }
 
 // StartSource says how far to follow the source.
@@ -63,7 +68,11 @@ func (s *Server) startSource(ctx context.Context, _ *http.Request, body []byte) 
 			return "", err
 		}
 	}
-	return "follow the source", s.cfg.Follow.Start(ctx, start.Until)
+	what := "follow the source"
+	if start.Until != "" {
+		what += fmt.Sprintf(" until %.1024s", start.Until)
+	}
+	return what, s.cfg.Follow.Start(ctx, start.Until)
 }
 
 func (s *Server) stopSource(ctx context.Context, _ *http.Request, _ []byte) (string, error) {
