@@ -27,14 +27,18 @@ type client struct {
 
 // newClient makes one; trust is whom it trusts and what it shows with https.
 func newClient(base, token string, trust *tls.Config) *client {
-	return &client{base: base, token: token, http: &http.Client{Transport: &http.Transport{
-		Proxy:                 nil, // a node is never behind one
-		DialContext:           (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
-		TLSClientConfig:       trust,
-		TLSHandshakeTimeout:   5 * time.Second,
-		ResponseHeaderTimeout: 15 * time.Second,
-		DisableKeepAlives:     true,
-	}}}
+	return &client{base: base, token: token, http: &http.Client{
+		Transport: &http.Transport{
+			Proxy:                 nil, // a node is never behind one
+			DialContext:           (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+			TLSClientConfig:       trust,
+			TLSHandshakeTimeout:   5 * time.Second,
+			ResponseHeaderTimeout: 15 * time.Second,
+			DisableKeepAlives:     true,
+		},
+		// No node sends anybody elsewhere, and the token would go along, even to http.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
 }
 
 // answerError is an error that the node has answered with.

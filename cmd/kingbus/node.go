@@ -202,6 +202,9 @@ func (n *node) openStream(ctx context.Context) error {
 	n.stops = append(n.stops, stage{"semi-sync", func(context.Context) error {
 		n.waits.Close()
 		return nil
+	}}, stage{"meter", func(context.Context) error {
+		n.meter.Close()
+		return nil
 	}})
 	s, err := stream.Open(stream.Config{
 		Dir: n.cfg.DataDir, Log: n.log.With("part", "store"), Peering: peering, Interrupt: ctx.Done(),
@@ -353,13 +356,21 @@ func (n *node) statusVariables() []sql.Variable {
 }
 
 func (n *node) startAdmin(context.Context) error {
-	var token string
-	var err error
-	if n.cfg.Admin.TokenFile != "" {
-		token, err = keys.ReadToken(n.cfg.Admin.TokenFile)
-	} else {
-		token, err = keys.EnsureToken(filepath.Join(n.cfg.DataDir, "keys"))
+	file := n.cfg.Admin.TokenFile
+	if file == "" {
+		dir := filepath.Join(n.cfg.DataDir, "keys")
+		if _, err := keys.EnsureToken(dir); err != nil {
+			return err
+		}
+		file = filepath.Join(dir, keys.TokenFile)
 	}
+	token, err := keys.OpenToken(file, func(err error) {
+		if err != nil {
+			n.log.Error("the new token of the HTTP API cannot be used; the old one counts", "path", file, "error", err)
+			return
+		}
+		n.log.Info("a new token of the HTTP API counts", "path", file)
+	})
 	if err != nil {
 		return err
 	}
@@ -371,7 +382,7 @@ func (n *node) startAdmin(context.Context) error {
 		n.warnOfEnd(tlsConfig, "clients of the HTTP API")
 	}
 	n.admin, err = admin.New(admin.Config{
-		Token: token, TLS: tlsConfig, Users: n.users, Follow: n.follow, Dumps: n.server, Variables: n.variables, Status: n.status, Binlog: n.stream, Group: n.stream.Cluster(), Log: n.log.With("part", "admin"), Metrics: n.meter,
+		Token: token.Value, TLS: tlsConfig, Users: n.users, Follow: n.follow, Dumps: n.server, Variables: n.variables, Status: n.status, Binlog: n.stream, Group: n.stream.Cluster(), Log: n.log.With("part", "admin"), Metrics: n.meter,
 		Version: versionText(), GoVersion: runtime.Version(),
 	})
 	if err != nil {

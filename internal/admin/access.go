@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/tls"
@@ -11,7 +12,6 @@ import (
 	"net/http/pprof"
 	"net/netip"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -22,25 +22,89 @@ func Authorize(r *http.Request, token string) {
 	}
 }
 
-// authorized tells whether a request has the token, or came with a certificate of the
-// authority for clients. A browser may show that certificate for a page that it does not come
-// from: what changes something demands a header that such a page cannot send (checkJSON), and
-// no page of another origin is let read an answer.
-func (s *Server) authorized(r *http.Request) bool {
-	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-		return true
-	}
-	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	a, b := sha256.Sum256([]byte(strings.TrimSpace(given))), sha256.Sum256([]byte(s.cfg.Token))
-	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(a[:], b[:]) == 1
+// caller is who sends a request.
+type caller struct {
+	authorized  bool
+	from        string  // its address
+	certificate string  // the subject of the one that it has shown and that counts; "": none does
+	refused     refusal // why it is not authorized
 }
 
-// ours refuses requests that were meant for another host: a web page that resolves its own
-// name to an address of this node (DNS rebinding).
+// attributes are those of log lines about what a caller does.
+func (c caller) attributes() []any {
+	out := []any{"from", c.from}
+	if c.certificate != "" {
+		out = append(out, "certificate", c.certificate)
+	}
+	return out
+}
+
+type callerKey struct{}
+
+// callerOf returns who sends a request that ours has let pass.
+func callerOf(ctx context.Context) caller {
+	c, _ := ctx.Value(callerKey{}).(caller)
+	return c
+}
+
+// caller tells who sends a request: it is authorized if it has the token, or comes with a
+// certificate of the authority for clients. A browser may show that certificate for a page that
+// it does not come from: what changes something demands a header that such a page cannot send
+// (checkJSON), and no page of another origin is let read an answer.
+func (s *Server) caller(r *http.Request) caller {
+	c := caller{from: r.RemoteAddr, refused: refusedNothing}
+	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+		if s.trusted(r.TLS.PeerCertificates) {
+			c.authorized, c.certificate = true, r.TLS.PeerCertificates[0].Subject.String()
+			return c
+		}
+		c.refused = refusedCertificate
+	}
+	authorization := r.Header.Get("Authorization")
+	if authorization == "" {
+		return c
+	}
+	scheme, given, _ := strings.Cut(authorization, " ")
+	want, got := sha256.Sum256([]byte(s.cfg.Token())), sha256.Sum256([]byte(strings.TrimSpace(given)))
+	c.authorized = strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(want[:], got[:]) == 1
+	c.refused = refusedToken
+	return c
+}
+
+// trusted tells whether a certificate that was good when its connection began still is: the
+// authority may have been replaced since, and the certificate has an end.
+func (s *Server) trusted(shown []*x509.Certificate) bool {
+	cfg := s.presentTLS()
+	if cfg == nil || cfg.ClientCAs == nil { // nil would be all authorities of the system
+		return false
+	}
+	between := x509.NewCertPool()
+	for _, c := range shown[1:] {
+		between.AddCert(c)
+	}
+	_, err := shown[0].Verify(x509.VerifyOptions{Roots: cfg.ClientCAs, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	return err == nil
+}
+
+// guessDelay is how long the answer to a wrong token takes, wherever it is shown. Who does not
+// wait for it has no room for another connection sooner, and the connections are bounded.
+const guessDelay = time.Second
+
+// ours finds out who sends a request, and refuses those that were meant for another host: a web
+// page that resolves its own name to an address of this node (DNS rebinding). Who is not
+// authorized keeps no connection, since there is room for few.
 func (s *Server) ours(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
+		c := s.caller(r)
+		if !c.authorized {
+			w.Header().Set("Connection", "close")
+			if c.refused == refusedToken {
+				s.refused.note(refusedToken, c.from)
+				s.delay()
+			}
+		}
 		host := r.Host
 		if h, _, err := net.SplitHostPort(host); err == nil {
 			host = h
@@ -50,8 +114,17 @@ func (s *Server) ours(next http.Handler) http.Handler {
 			s.fail(w, why)
 			return
 		}
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
 	})
+}
+
+func (s *Server) delay() {
+	t := time.NewTimer(guessDelay)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-s.stopping:
+	}
 }
 
 // foreign tells why a host is not this node. With TLS all addresses are, since an address
@@ -66,62 +139,30 @@ func (s *Server) foreign(host string) error {
 	case err == nil:
 		return nil
 	}
-	if leaf := s.certificate(); leaf == nil || leaf.VerifyHostname(host) != nil {
+	if shown := s.presentTLS().Certificates; len(shown) == 0 || shown[0].Leaf == nil || shown[0].Leaf.VerifyHostname(host) != nil {
 		return &failure{CodeMisdirected, errors.New("the certificate of this node was not issued for that host"), "use an address of the node, or a name for which its certificate was issued"}
 	}
 	return nil
 }
 
-// certificate returns what is shown at present.
-func (s *Server) certificate() *x509.Certificate {
+// presentTLS returns what is shown, and who is trusted, at present; nil without TLS.
+func (s *Server) presentTLS() *tls.Config {
 	cfg := s.cfg.TLS
-	if cfg.GetConfigForClient != nil { // it is reloaded
+	if cfg != nil && cfg.GetConfigForClient != nil { // it is reloaded
 		if now, err := cfg.GetConfigForClient(&tls.ClientHelloInfo{}); err == nil && now != nil {
 			cfg = now
 		}
 	}
-	if len(cfg.Certificates) == 0 {
-		return nil
-	}
-	return cfg.Certificates[0].Leaf
+	return cfg
 }
 
-// bounded is a listener with room for so many connections; those beyond are closed at once.
-type bounded struct {
-	net.Listener
-	room chan struct{}
-}
-
-func (b *bounded) Accept() (net.Conn, error) {
-	for {
-		c, err := b.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		select {
-		case b.room <- struct{}{}:
-			return &leaving{Conn: c, left: sync.OnceFunc(func() { <-b.room })}, nil
-		default:
-			_ = c.Close()
-		}
-	}
-}
-
-// leaving makes room when it is closed.
-type leaving struct {
-	net.Conn
-	left func()
-}
-
-func (l *leaving) Close() error {
-	defer l.left()
-	return l.Conn.Close()
-}
-
-// guarded answers only those who have the token.
+// guarded answers only those who are authorized.
 func (s *Server) guarded(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if !s.authorized(r) {
+		if c := callerOf(r.Context()); !c.authorized {
+			if c.refused != refusedToken { // which is counted already
+				s.refused.note(c.refused, c.from)
+			}
 			w.Header().Set("WWW-Authenticate", `Bearer realm="kingbus"`)
 			s.fail(w, fail(CodeUnauthorized, "this needs the token of the node, or a certificate that it trusts"))
 			return
@@ -130,22 +171,14 @@ func (s *Server) guarded(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// maxProfile is how long a profile may take.
-const maxProfile = 5 * time.Minute
-
-// profiles are those of Go's net/http/pprof, under the path that its tools expect.
+// profiles are those of Go's net/http/pprof, under the path that its tools expect. They move
+// the server's write deadline on by the seconds that they are asked to take.
 func profiles() []route {
-	patient := func(next http.HandlerFunc) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
-			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(maxProfile)) // not every ResponseWriter of a test can
-			next(w, r)
-		}
-	}
 	return []route{
-		{"GET", "/debug/pprof/", false, patient(pprof.Index), "The profiles that there are: goroutine, heap …, each below this path", nil, media("text/html")},
-		{"GET", "/debug/pprof/cmdline", false, patient(pprof.Cmdline), "The command line of the process, which has no passwords", nil, plain},
-		{"GET", "/debug/pprof/profile", false, patient(pprof.Profile), "A profile of the CPU: ?seconds=N", nil, binary},
-		{"GET", "/debug/pprof/symbol", false, patient(pprof.Symbol), "Names of program counters", nil, plain},
-		{"GET", "/debug/pprof/trace", false, patient(pprof.Trace), "A trace of the execution: ?seconds=N", nil, binary},
+		{"GET", "/debug/pprof/", false, pprof.Index, "The profiles that there are: goroutine, heap …, each below this path", nil, media("text/html")},
+		{"GET", "/debug/pprof/cmdline", false, pprof.Cmdline, "The command line of the process, which has no passwords", nil, plain},
+		{"GET", "/debug/pprof/profile", false, pprof.Profile, "A profile of the CPU: ?seconds=N", nil, binary},
+		{"GET", "/debug/pprof/symbol", false, pprof.Symbol, "Names of program counters", nil, plain},
+		{"GET", "/debug/pprof/trace", false, pprof.Trace, "A trace of the execution: ?seconds=N", nil, binary},
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -93,7 +94,7 @@ func newServer(t *testing.T, st Status, e exporter) *Server {
 
 func newServerFor(t *testing.T, st Status, e exporter, g Group) *Server {
 	t.Helper()
-	s, err := New(Config{Token: testToken, Users: &users{}, Follow: newFollow(), Dumps: &dumps{}, Variables: newVariables(), Status: func() Status { return st }, Binlog: e, Group: g, Version: "v1", GoVersion: "go9", Now: func() time.Time { return time.Unix(2000, 0) }})
+	s, err := New(Config{Token: always(testToken), Users: &users{}, Follow: newFollow(), Dumps: &dumps{}, Variables: newVariables(), Status: func() Status { return st }, Binlog: e, Group: g, Version: "v1", GoVersion: "go9", Now: func() time.Time { return time.Unix(2000, 0) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,6 +322,9 @@ func TestExportsAreBounded(t *testing.T) {
 
 const testToken = "0123456789abcdef"
 
+// always is a token that stays.
+func always(token string) func() string { return func() string { return token } }
+
 func getAuthorized(url string) (*http.Response, error) {
 	r, err := http.NewRequest(http.MethodGet, url, nil)
 	if err != nil {
@@ -332,6 +336,10 @@ func getAuthorized(url string) (*http.Response, error) {
 
 // TestToken: without the token nothing but health is told.
 func TestToken(t *testing.T) {
+	synctest.Test(t, tokenNeeded) // a wrong one is answered late
+}
+
+func tokenNeeded(t *testing.T) {
 	s := newServer(t, sample(), exporter{})
 	ask := func(path, authorization string) (int, string) {
 		method, path, _ := strings.Cut(path, " ")

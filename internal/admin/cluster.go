@@ -9,6 +9,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strings"
 	"time"
 
 	"kingbus/internal/cluster"
@@ -147,6 +148,19 @@ func decode[T any](body []byte, what string) (v T, err error) {
 	return v, err
 }
 
+// brief is what a change says, for the log; who calls it has hidden what is secret.
+func brief(change any) string {
+	b, err := json.Marshal(change)
+	if err != nil {
+		return err.Error()
+	}
+	const most = 1024
+	return strings.ToValidUTF8(string(b[:min(len(b), most)]), "")
+}
+
+// hidden is a password, or a hash, as the log shows it.
+const hidden = "(hidden)"
+
 // change makes the handler of a change that has no answer. do tells what it does, for the log.
 func (s *Server) change(do func(ctx context.Context, r *http.Request, body []byte) (what string, err error)) http.HandlerFunc {
 	return s.answered(func(ctx context.Context, r *http.Request, body []byte) (any, string, error) {
@@ -171,11 +185,14 @@ func (s *Server) answered(do func(ctx context.Context, r *http.Request, body []b
 			if ctx.Err() != nil && !errors.Is(err, cluster.ErrNoLeader) {
 				err = &failure{code: CodeUncertain, err: fmt.Errorf("it was not done within %s, and may still be: %w", changeTime, err)}
 			}
+			if _, f := failureOf(err); what != "" && f.Code == CodeUncertain { // who looks into it later has to know who asked
+				s.cfg.Log.Warn("what the HTTP API was asked to change may have been changed", append([]any{"change", what, "error", err}, callerOf(r.Context()).attributes()...)...)
+			}
 			s.fail(w, err)
 			return
 		}
 		if what != "" {
-			s.cfg.Log.Info("what the HTTP API was asked to change was changed", "change", what)
+			s.cfg.Log.Info("what the HTTP API was asked to change was changed", append([]any{"change", what}, callerOf(r.Context()).attributes()...)...)
 		}
 		if answer == nil {
 			w.WriteHeader(http.StatusNoContent)

@@ -28,6 +28,7 @@ type number struct {
 // same labels.
 type family struct {
 	desc    *prometheus.Desc
+	kind    prometheus.ValueType
 	collect func(st *Status, give func(value float64, labels ...string))
 }
 
@@ -55,7 +56,7 @@ func (c *collector) counter(name, help string, value func(*Status) float64) {
 
 // family adds gauges with labels.
 func (c *collector) family(name, help string, labels []string, collect func(*Status, func(float64, ...string))) {
-	c.families = append(c.families, family{newDesc(name, help, labels...), collect})
+	c.families = append(c.families, family{newDesc(name, help, labels...), prometheus.GaugeValue, collect})
 }
 
 // node adds what is about the node and its cluster.
@@ -64,6 +65,8 @@ func (c *collector) node() {
 		give(1, c.s.cfg.Version, c.s.cfg.GoVersion)
 	})
 	c.gauge("ready", "1 if the node is fit to serve.", func(s *Status) float64 { return truth(s.Ready) })
+	refused := newDesc("api_refused_total", "What the HTTP API has refused before it looked at what is asked for: connections for which there was no room, requests with a wrong token, with a certificate that is trusted no more, and with nothing of both.", "reason")
+	c.families = append(c.families, family{refused, prometheus.CounterValue, func(_ *Status, give func(float64, ...string)) { c.s.refused.each(give) }})
 
 	c.gauge("raft_leader", "1 if this node leads.", func(s *Status) float64 { return truth(s.Node.Leader) })
 	c.gauge("raft_term", "Term of the Raft group.", func(s *Status) float64 { return float64(s.Node.Term) })
@@ -207,7 +210,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		send(m.desc, m.kind, m.value(&st))
 	}
 	for _, f := range c.families {
-		f.collect(&st, func(value float64, labels ...string) { send(f.desc, prometheus.GaugeValue, value, labels...) })
+		f.collect(&st, func(value float64, labels ...string) { send(f.desc, f.kind, value, labels...) })
 	}
 }
 

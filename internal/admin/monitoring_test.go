@@ -41,9 +41,15 @@ func gather(t *testing.T) map[string]metricFamily {
 	m := meter.New(meter.Config{})
 	var set hook.Set
 	m.Observe(&set)
-	if _, err := set.Transmit[0].Start(&hook.Dump{ServerID: 12}); err != nil {
+	dump := &hook.Dump{ServerID: 12}
+	sent, err := set.Transmit[0].Start(dump)
+	if err == nil {
+		err = sent.AfterSend(dump, &hook.Sending{Asked: true})
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
+	sent.AfterAck(dump, hook.Position{})
 	described := map[string]bool{}
 	registry := prometheus.NewPedanticRegistry()
 	for _, c := range []prometheus.Collector{newCollector(newServer(t, full(), exporter{})), m} {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -36,8 +37,9 @@ type Config struct {
 	Metrics prometheus.Collector
 	// Version and GoVersion label the metric kingbus_build_info.
 	Version, GoVersion string
-	// Token is what requests have to show, but for those about health; "" lets nobody in.
-	Token string
+	// Token returns what requests have to show, but for those about health. It is called for
+	// each.
+	Token func() string
 	// TLS is for https; nil = http. Who shows a certificate that it verifies needs no token.
 	TLS *tls.Config
 	Log *slog.Logger
@@ -50,8 +52,6 @@ const (
 	maxExports = 4
 	// stall is how long a client may take nothing of a file.
 	stall = 30 * time.Second
-	// maxConnections bounds how many clients are connected.
-	maxConnections = 256
 	// maxHeader bounds the head of a request in bytes.
 	maxHeader = 16 << 10
 )
@@ -60,7 +60,10 @@ const (
 type Server struct {
 	cfg      Config
 	http     *http.Server
-	list     string        // of the routes, for people
+	list     string // of the routes, for people
+	refused  *refusals
+	stopping chan struct{} // closed by stop: whose answer is late gets it now
+	stop     func()
 	exports  chan struct{} // one token for each that runs
 	verifies chan struct{} // likewise: each reads all disks of the cluster
 }
@@ -70,7 +73,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Status == nil || cfg.Binlog == nil || cfg.Group == nil || cfg.Users == nil || cfg.Follow == nil || cfg.Dumps == nil || cfg.Variables == nil {
 		return nil, errors.New("admin: a status, a stream, a group, accounts, a source and dumps are needed")
 	}
-	if cfg.Token == "" {
+	if cfg.Token == nil || cfg.Token() == "" {
 		return nil, errors.New("admin: a token is needed")
 	}
 	if cfg.Log == nil {
@@ -79,7 +82,9 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Server{cfg: cfg, exports: make(chan struct{}, maxExports), verifies: make(chan struct{}, 1)}
+	s := &Server{cfg: cfg, refused: newRefusals(cfg.Log, cfg.Now), exports: make(chan struct{}, maxExports), verifies: make(chan struct{}, 1)}
+	s.stopping = make(chan struct{})
+	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	registry := prometheus.NewPedanticRegistry()
 	all := []prometheus.Collector{collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newCollector(s)}
 	if cfg.Metrics != nil {
@@ -103,7 +108,7 @@ func New(cfg Config) (*Server, error) {
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      20 * time.Second, // what takes longer moves its own on
-		IdleTimeout:       2 * time.Minute,
+		IdleTimeout:       2 * time.Minute,  // of who is authorized: others keep no connection
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 	}
@@ -115,7 +120,7 @@ func (s *Server) Handler() http.Handler { return s.http.Handler }
 
 // Serve answers requests until Shutdown. It closes l.
 func (s *Server) Serve(l net.Listener) error {
-	l = &bounded{Listener: l, room: make(chan struct{}, maxConnections)}
+	l = newBounded(l, func(from string) { s.refused.note(refusedConnection, from) })
 	if s.cfg.TLS != nil {
 		l = tls.NewListener(l, s.cfg.TLS)
 	}
@@ -128,6 +133,7 @@ func (s *Server) Serve(l net.Listener) error {
 // Shutdown stops accepting, waits for requests until ctx is done, and then
 // breaks them off. It is idempotent.
 func (s *Server) Shutdown(ctx context.Context) error {
+	s.stop()
 	if err := s.http.Shutdown(ctx); err != nil {
 		return s.http.Close()
 	}
@@ -178,7 +184,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	if !st.Ready {
 		code = http.StatusServiceUnavailable
 	}
-	if !s.authorized(r) {
+	if !callerOf(r.Context()).authorized {
 		st.Reasons = nil // whoever may not know more learns whether to use the node
 	}
 	s.json(w, code, Readiness{Ready: st.Ready, Reasons: st.Reasons})

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"kingbus/internal/follow"
@@ -46,7 +47,11 @@ func (s *Server) changeSource(ctx context.Context, _ *http.Request, body []byte)
 	if err != nil {
 		return "", err
 	}
-	return "another source, or another way to follow it", s.cfg.Follow.Change(ctx, c)
+	shown := c
+	if c.Password != nil {
+		shown.Password = new(hidden)
+	}
+	return "how the source is followed: " + brief(shown), s.cfg.Follow.Change(ctx, c)
 }
 
 // StartSource says how far to follow the source.
@@ -64,11 +69,15 @@ func (s *Server) startSource(ctx context.Context, _ *http.Request, body []byte) 
 			return "", err
 		}
 	}
+	what := "follow the source"
+	if start.Until != "" {
+		what += fmt.Sprintf(" until %.1024s", start.Until)
+	}
 	err := s.cfg.Follow.Start(ctx, start.Until)
 	if errors.Is(err, follow.ErrFollowed) && start.Until == "" { // every change may be repeated
 		err = nil
 	}
-	return "follow the source", err
+	return what, err
 }
 
 func (s *Server) stopSource(ctx context.Context, _ *http.Request, _ []byte) (string, error) {

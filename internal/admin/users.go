@@ -40,6 +40,17 @@ type UserChange struct {
 	Locked     *bool     `json:"locked,omitempty"`
 }
 
+// shown is what it says, for the log.
+func (c UserChange) shown() string {
+	if c.Password != "" {
+		c.Password = hidden
+	}
+	if c.Hash != "" {
+		c.Hash = hidden
+	}
+	return brief(c)
+}
+
 func (s *Server) users(w http.ResponseWriter, _ *http.Request) {
 	out := []User{}
 	for _, a := range s.cfg.Users.Table().All() {
@@ -98,7 +109,7 @@ func (s *Server) addUser(ctx context.Context, _ *http.Request, body []byte) (str
 	if a, err = c.on(a); err != nil {
 		return "", err
 	}
-	return "account " + a.Name() + " made", s.cfg.Users.Change(ctx, func(t *account.Table) ([]account.Change, error) {
+	return "account " + a.Name() + " made: " + c.shown(), s.cfg.Users.Change(ctx, func(t *account.Table) ([]account.Change, error) {
 		if _, there := t.Get(a.User, a.Host); there {
 			return nil, fail(CodeConflict, "there is an account "+a.Name()+" already")
 		}
@@ -121,7 +132,7 @@ func (s *Server) changeUser(ctx context.Context, r *http.Request, body []byte) (
 			return "", err
 		}
 	}
-	return s.onUser(ctx, r, "changed", func(a account.Account) (account.Change, error) {
+	return s.onUser(ctx, r, "changed: "+c.shown(), func(a account.Account) (account.Change, error) {
 		if identified {
 			identity.On(&a)
 		}

@@ -42,7 +42,7 @@ func (u *users) Change(_ context.Context, decide func(*account.Table) ([]account
 // TestUsers: accounts are made, shown, changed and dropped, and no answer has a hash.
 func TestUsers(t *testing.T) {
 	all := &users{accounts: []account.Account{{User: "own", Host: "%", Privileges: account.ReplicationSlave}}}
-	s, err := New(Config{Token: testToken, Status: sample, Binlog: exporter{}, Group: &group{}, Users: all, Follow: newFollow(), Dumps: &dumps{}, Variables: newVariables()})
+	s, err := New(Config{Token: always(testToken), Status: sample, Binlog: exporter{}, Group: &group{}, Users: all, Follow: newFollow(), Dumps: &dumps{}, Variables: newVariables()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,11 +2,7 @@ package admin
 
 import (
 	"context"
-	"fmt"
-	"maps"
 	"net/http"
-	"slices"
-	"strings"
 
 	"kingbus/internal/variable"
 )
@@ -34,9 +30,8 @@ func (s *Server) changeVariables(ctx context.Context, _ *http.Request, body []by
 	if err != nil {
 		return "", err
 	}
-	names := append(slices.Sorted(maps.Keys(c.Set)), c.Reset...)
-	if len(names) == 0 {
+	if len(c.Set)+len(c.Reset) == 0 {
 		return "", fail(CodeBadRequest, "no variable is named")
 	}
-	return fmt.Sprintf("variables %.256s", strings.Join(names, ", ")), s.cfg.Variables.Change(ctx, c.Set, c.Reset)
+	return "variables: " + brief(c), s.cfg.Variables.Change(ctx, c.Set, c.Reset)
 }

@@ -107,3 +107,46 @@ func TestLoadGarbage(t *testing.T) {
 		}
 	}
 }
+
+// TestTokenAgain: a token that is replaced counts at once, and what is none leaves the old one.
+func TestTokenAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token")
+	var told []error
+	put := func(text string) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(path+".new", []byte(text), 0o600), os.Rename(path+".new", path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := OpenToken(path, nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without a file: %v", err)
+	}
+	first, second := strings.Repeat("a", 20), strings.Repeat("b", 20)
+	put(first)
+	token, err := OpenToken(path, func(err error) { told = append(told, err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(what, want string, tell int, failed bool) {
+		t.Helper()
+		for range 2 { // the second time nothing is new
+			if got := token.Value(); got != want {
+				t.Errorf("%s: %q", what, got)
+			}
+		}
+		if len(told) != tell || tell > 0 && (told[tell-1] != nil) != failed {
+			t.Errorf("%s: told %v", what, told)
+		}
+	}
+	check("at first", first, 0, false)
+	put(second)
+	check("replaced", second, 1, false)
+	put("short")
+	check("no token", second, 2, true)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	check("no file", second, 3, true)
+	put(first)
+	check("mended", first, 4, false)
+}

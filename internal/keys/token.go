@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 )
 
 // TokenFile is the file with the token for the HTTP API, in the folder of Ensure.
@@ -38,6 +39,50 @@ func EnsureToken(dir string) (string, error) {
 		return "", fmt.Errorf("make a token for the HTTP API: %w", err)
 	}
 	return token, nil
+}
+
+// Token is what a file with a token holds. It is safe for concurrent use.
+type Token struct {
+	path string
+	told func(error)
+
+	mu   sync.Mutex
+	now  string
+	seen fs.FileInfo // of the file that was read, or could not be; nil: it was not there
+}
+
+// OpenToken reads a file with a token, which may be replaced later. told hears of it then: nil,
+// or why what is there cannot be used; the old one counts until that is mended.
+func OpenToken(path string, told func(error)) (*Token, error) {
+	t := &Token{path: path, told: told}
+	t.seen, _ = os.Stat(path) // before it is read: what comes between is read again
+	var err error
+	t.now, err = ReadToken(path)
+	return t, err
+}
+
+// Value returns the token as it is now.
+func (t *Token) Value() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	st, err := os.Stat(t.path)
+	if err != nil {
+		st = nil
+	}
+	same := (st == nil) == (t.seen == nil)
+	if st != nil && t.seen != nil {
+		same = os.SameFile(st, t.seen) && st.Size() == t.seen.Size() && st.ModTime().Equal(t.seen.ModTime())
+	}
+	if same {
+		return t.now
+	}
+	t.seen = st
+	token, err := ReadToken(t.path)
+	if err == nil {
+		t.now = token
+	}
+	t.told(err)
+	return t.now
 }
 
 // ReadToken reads a file with a token: one line. A missing file is fs.ErrNotExist.

@@ -53,16 +53,32 @@ type transaction struct {
 	entry uint64        // of the log, that commits it
 
 	received, proposed, synced, committed, answered moment
+
+	during string // the step in which the link ended, for which its time is that of the end; "": it is done
+}
+
+func (t *transaction) end() hook.Position { return t.at }
+
+// breakOff notes that the link has ended with it on its way.
+func (t *transaction) breakOff(now moment) {
+	switch {
+	case t.committed != 0:
+		t.answered, t.during = now, "acknowledge"
+	case t.proposed != 0:
+		t.committed, t.during = now, "quorum"
+	default:
+		t.proposed, t.during = now, "propose"
+	}
 }
 
 // upTo counts those of an ascending list that end at or before a place. Files are in the
 // order of their names only as long as the source was not reset, so it is the list's order
 // that counts.
-func upTo(list []transaction, at hook.Position) (n int) {
+func upTo[T any](list []T, end func(*T) hook.Position, at hook.Position) (n int) {
 	for k := range list {
-		if t := &list[k]; t.at.File != at.File {
+		if e := end(&list[k]); e.File != at.File {
 			continue
-		} else if t.at.Pos > at.Pos {
+		} else if e.Pos > at.Pos {
 			break
 		}
 		n = k + 1
@@ -91,6 +107,14 @@ func newInbound(cfg Config, now func() moment, log *raftLog) *inbound {
 	n.counter("source_proposals_total", "Runs of events that this node has proposed as the leader.", of(func() uint64 { return i.flushed }))
 	n.gauge("source_uncommitted_transactions", "Transactions received and not committed yet.", of(func() uint64 { return uint64(i.uncommitted.len()) }))
 	n.gauge("source_unacknowledged_transactions", "Transactions committed that the source wants acknowledged and is not told of yet.", of(func() uint64 { return uint64(i.unanswered.len()) }))
+	n.gauge("source_unacknowledged_seconds", "How long the oldest transaction has been committed of those that the source wants acknowledged and is not told of yet; 0 if there is none.", func() float64 {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		if i.unanswered.len() == 0 {
+			return 0
+		}
+		return (i.now() - i.unanswered.all()[0].committed).seconds()
+	})
 	n.counter("committed_transactions_total", "Transactions committed while this process ran.", of(func() uint64 { return i.committed }))
 	n.counter("dropped_transactions_total", "Transactions dropped because their source or leader died in the middle.", of(func() uint64 { return i.dropped }))
 	n.counter("durable_boundaries_total", "Times that more of the log was found durable at a quorum.", of(func() uint64 { return i.synced }))
@@ -146,7 +170,7 @@ func (i *inbound) AfterFlush(source hook.Position) {
 	i.flushed++
 	i.proposed = source
 	now, waiting := i.now(), i.uncommitted.all()[i.flushing:]
-	n := upTo(waiting, source)
+	n := upTo(waiting, (*transaction).end, source)
 	for k := range waiting[:n] {
 		waiting[k].proposed = now
 	}
@@ -178,7 +202,7 @@ func (i *inbound) committedBy(c hook.Commit, now, synced moment) (source string,
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.committed += c.Count
-	n := upTo(i.uncommitted.all(), c.Source)
+	n := upTo(i.uncommitted.all(), (*transaction).end, c.Source)
 	if n == 0 {
 		return i.source, nil
 	}
@@ -208,7 +232,7 @@ func (i *inbound) AfterRollback(hook.Rollback) {
 // AfterAnswer implements hook.RelayIO.
 func (i *inbound) AfterAnswer(l *hook.Link, at hook.Position) {
 	i.mu.Lock()
-	n := upTo(i.unanswered.all(), at)
+	n := upTo(i.unanswered.all(), (*transaction).end, at)
 	done := slices.Clone(i.unanswered.all()[:n])
 	i.unanswered.drop(n)
 	i.mu.Unlock()
@@ -222,14 +246,16 @@ func (i *inbound) AfterAnswer(l *hook.Link, at hook.Position) {
 }
 
 // AfterReset implements hook.RelayIO: what was received comes once more, and what is
-// committed will not be acknowledged over this link.
+// committed will not be acknowledged over this link. Both may have waited for long.
 func (i *inbound) AfterReset(l *hook.Link) {
 	i.mu.Lock()
-	done := slices.Clone(i.unanswered.all())
+	left := slices.Concat(i.unanswered.all(), i.uncommitted.all())
 	i.uncommitted, i.flushing, i.unanswered = fifo[transaction]{}, 0, fifo[transaction]{}
 	i.mu.Unlock()
-	for k := range done {
-		i.slow.note(l.Source, &done[k])
+	now := i.now()
+	for k := range left {
+		left[k].breakOff(now)
+		i.slow.note(l.Source, &left[k])
 	}
 	i.slow.flush()
 }

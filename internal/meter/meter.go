@@ -22,7 +22,8 @@ type Config struct {
 	Now  func() time.Time // nil = time.Now
 }
 
-// Meter observes all hooks and is a prometheus.Collector. It is safe for concurrent use.
+// Meter observes all hooks and is a prometheus.Collector. It is safe for concurrent use. One
+// that is given a Log is closed in the end.
 type Meter struct {
 	inbound  *inbound
 	log      *raftLog
@@ -56,6 +57,9 @@ func (m *Meter) Observe(s *hook.Set) {
 	s.Transmit = append(s.Transmit, m.outbound)
 	s.Raft = append(s.Raft, m.log)
 }
+
+// Close tells of the slow transactions that were not told of yet. It may be called again.
+func (m *Meter) Close() { m.inbound.slow.close() }
 
 // Describe implements prometheus.Collector.
 func (m *Meter) Describe(out chan<- *prometheus.Desc) {

@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -71,8 +73,20 @@ type rig struct {
 	*meter.Meter
 	hook.Set
 	clock clock
-	log   bytes.Buffer
+	log   logged
 	l     *hook.Link
+}
+
+// logged is a log, which the timer of the slow ones writes, too.
+type logged struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
 }
 
 func newRig(slow time.Duration) *rig {
@@ -98,14 +112,16 @@ func (r *rig) commit(c hook.Commit) {
 // lines are what was logged since the last call.
 func (r *rig) lines(t *testing.T) (out []map[string]any) {
 	t.Helper()
-	for line := range strings.Lines(r.log.String()) {
+	r.log.mu.Lock()
+	defer r.log.mu.Unlock()
+	for line := range strings.Lines(r.log.b.String()) {
 		var m map[string]any
 		if err := json.Unmarshal([]byte(line), &m); err != nil {
 			t.Fatal(err)
 		}
 		out = append(out, m)
 	}
-	r.log.Reset()
+	r.log.b.Reset()
 	return out
 }
 
@@ -141,8 +157,12 @@ func TestInbound(t *testing.T) {
 	}
 	r.commit(hook.Commit{Count: 1, Source: at(400)})
 	expect(t, r.Meter, map[string]float64{"source_uncommitted_transactions": 1, "source_unacknowledged_transactions": 1})
+	r.clock.pass(7 * time.Second)
+	r.commit(hook.Commit{Count: 1, Source: at(500)})
+	expect(t, r.Meter, map[string]float64{"source_unacknowledged_transactions": 2, "source_unacknowledged_seconds": 7})
+	r.receive(600, true)
 	link.AfterReset(r.l)
-	expect(t, r.Meter, map[string]float64{"source_uncommitted_transactions": 0, "source_unacknowledged_transactions": 0, "acknowledge_seconds_count": 2})
+	expect(t, r.Meter, map[string]float64{"source_uncommitted_transactions": 0, "source_unacknowledged_transactions": 0, "source_unacknowledged_seconds": 0, "acknowledge_seconds_count": 2})
 	if len(r.lines(t)) > 0 {
 		t.Error("nobody wanted to be told of slow transactions")
 	}
@@ -193,6 +213,16 @@ func TestRaft(t *testing.T) {
 	})
 }
 
+// TestElectionsBefore: the terms that have passed while the process was down did not begin
+// while it ran, even if it hears of them only after it has begun.
+func TestElectionsBefore(t *testing.T) {
+	r := newRig(0)
+	for _, e := range []hook.Election{{Term: 40}, {Term: 57, Leader: 2}, {Term: 58}, {Term: 58, Leader: 3}} {
+		r.Raft[0].AfterElection(e)
+	}
+	expect(t, r.Meter, map[string]float64{"raft_elections_total": 1, "raft_leader_changes_total": 1})
+}
+
 func send(t *testing.T, d hook.Transmission, e hook.Sending) {
 	t.Helper()
 	if err := d.AfterSend(nil, &e); err != nil {
@@ -236,6 +266,17 @@ func TestOutbound(t *testing.T) {
 	if got := r.Dumps(); len(got) != 1 || got[4] != want {
 		t.Errorf("dumps: %+v", got)
 	}
+	// Who begins long after the commit was not waiting for it, whoever else was.
+	r.clock.pass(3 * time.Hour)
+	late := dump(t, r.Set, &hook.Dump{Session: 7, ServerID: 8})
+	send(t, late, hook.Sending{At: at(200), Length: 30, Stored: true})
+	late.Stop(nil)
+	expect(t, r.Meter, map[string]float64{"send_seconds_count": 1, "send_seconds_sum": 1, "client_sent_events_total": 5})
+	for name := range scrape(t, r.Meter) {
+		if strings.HasPrefix(name, "replica_acknowledge_seconds") && strings.Contains(name, `server_id="8"`) {
+			t.Errorf("there is %s, and it has acknowledged nothing", name)
+		}
+	}
 	// It comes again: a session begins anew, the replica goes on. Another one says no uuid.
 	d.Stop(nil)
 	again, other := dump(t, r.Set, &hook.Dump{Session: 5, ServerID: 9, UUID: uuid}), dump(t, r.Set, &hook.Dump{Session: 6, ServerID: 77})
@@ -243,11 +284,38 @@ func TestOutbound(t *testing.T) {
 	if got := r.Dumps(); len(got) != 2 || got[5].Events != 1 || got[6].Events != 0 {
 		t.Errorf("dumps: %+v", got)
 	}
-	expect(t, r.Meter, map[string]float64{"replica_sent_events_total" + labels: 5, `replica_sent_events_total{replica="server id 77",server_id="77"}`: 0, "client_sent_events_total": 5})
+	expect(t, r.Meter, map[string]float64{"replica_sent_events_total" + labels: 5, `replica_sent_events_total{replica="server id 77",server_id="77"}`: 0, "client_sent_events_total": 6})
 	again.Stop(nil)
 	other.Stop(nil)
-	if got := r.Dumps(); len(got) != 0 || r.Sent().Bytes != 125 {
+	if got := r.Dumps(); len(got) != 0 || r.Sent().Bytes != 155 {
 		t.Errorf("after the end: %+v, %+v", got, r.Sent())
+	}
+}
+
+// TestAsked: who acknowledges the newest only, or what it was never asked for, is timed, however
+// much it was asked for at once.
+func TestAsked(t *testing.T) {
+	r := newRig(0)
+	d := dump(t, r.Set, &hook.Dump{ServerID: 9})
+	const n = 100_000
+	for k := range uint64(n) {
+		send(t, d, hook.Sending{At: at(10 * k), Asked: true})
+	}
+	count := func() float64 {
+		return scrape(t, r.Meter)[`replica_acknowledge_seconds_count{replica="server id 9",server_id="9"}`]
+	}
+	d.AfterAck(nil, at(10*(n-2)+5)) // between the last two
+	before := count()
+	if before == 0 || before > 10_000 {
+		t.Errorf("%v of %d were timed", before, n)
+	}
+	d.AfterAck(nil, at(10*n))
+	for k := range uint64(100) {
+		send(t, d, hook.Sending{At: at(10 * (n + k + 1)), Asked: true})
+		d.AfterAck(nil, at(10*(n+k+1)))
+	}
+	if got := count() - before; got != 101 {
+		t.Errorf("then %v of 101 were timed", got)
 	}
 }
 
@@ -322,7 +390,7 @@ func TestSlow(t *testing.T) {
 			if len(lines) != 2 {
 				t.Fatalf("told: %v", lines)
 			}
-			r.log.WriteString(encode(t, lines[1])) // for the next round
+			_, _ = r.log.Write([]byte(encode(t, lines[1]))) // for the next round
 		}
 		for _, key := range []string{"time", "level", "msg"} {
 			delete(lines[0], key)
@@ -342,44 +410,96 @@ func encode(t *testing.T, v any) string {
 	return string(b) + "\n"
 }
 
-// TestSlowMany: when all is slow the log tells of some, and how many the others were.
+// TestSlowMany: when all is slow the log tells of some, and how many the others were, also
+// when nothing comes any more.
 func TestSlowMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(time.Second)
+		r.Meter = meter.New(meter.Config{Slow: time.Second, Log: slog.New(slog.NewJSONHandler(&r.log, nil))})
+		r.Set = hook.Set{}
+		r.Observe(&r.Set)
+		defer r.Close()
+		pass := func(d time.Duration) {
+			time.Sleep(d) // of the bubble: it takes no time
+			synctest.Wait()
+		}
+		slow := func(pos uint64, took time.Duration) {
+			r.receive(pos, false)
+			pass(took)
+			r.commit(hook.Commit{Count: 1, Source: at(pos)})
+		}
+		const n = 1000
+		for k := range uint64(n) {
+			r.receive(100*(k+1), false)
+		}
+		pass(2 * time.Second)
+		r.commit(hook.Commit{Count: n, Source: at(100 * n)})
+		if lines := r.lines(t); len(lines) != 10 {
+			t.Errorf("%d lines for %d transactions at once", len(lines), n)
+		}
+		slow(200_000, 5*time.Second) // still the same ten seconds
+		if lines := r.lines(t); len(lines) != 0 {
+			t.Errorf("told: %v", lines)
+		}
+		pass(10 * time.Second)
+		lines := r.lines(t)
+		if len(lines) != 1 || lines[0]["count"] != n-10+1.0 || lines[0]["pos"] != 200_000.0 || lines[0]["first_pos"] != 1100.0 || lines[0]["took"] != float64(5*time.Second) {
+			t.Errorf("told: %v", lines)
+		}
+		slow(400_000, 2*time.Second)
+		if lines := r.lines(t); len(lines) != 1 || lines[0]["pos"] != 400_000.0 {
+			t.Errorf("told: %v", lines)
+		}
+		for _, end := range []func(){func() { r.RelayIO[0].AfterReset(r.l) }, r.Close} { // both bring the rest
+			pass(20 * time.Second)
+			for k := range uint64(20) {
+				r.receive(500_000+1000*k, false)
+			}
+			pass(2 * time.Second)
+			r.commit(hook.Commit{Count: 20, Source: at(600_000)})
+			if lines := r.lines(t); len(lines) != 10 {
+				t.Errorf("%d lines before the end", len(lines))
+			}
+			end()
+			if lines := r.lines(t); len(lines) != 1 || lines[0]["count"] != 10.0 {
+				t.Errorf("told in the end: %v", lines)
+			}
+		}
+	})
+}
+
+// TestSlowBrokenOff: what has waited for long when the link ends is told, too, and in which
+// step it was.
+func TestSlowBrokenOff(t *testing.T) {
 	r := newRig(time.Second)
-	slow := func(pos uint64, took time.Duration) {
-		r.receive(pos, false)
-		r.clock.pass(took)
-		r.commit(hook.Commit{Count: 1, Source: at(pos)})
+	_ = r.RelayIO[0].Start(r.l)
+	for pos := uint64(100); pos <= 300; pos += 100 {
+		r.receive(pos, true)
 	}
-	const n = 1000
-	for k := range uint64(n) {
-		r.receive(100*(k+1), false)
-	}
-	r.clock.pass(2 * time.Second)
-	r.commit(hook.Commit{Count: n, Source: at(100 * n)})
-	if lines := r.lines(t); len(lines) != 10 {
-		t.Errorf("%d lines for %d transactions at once", len(lines), n)
-	}
-	slow(200_000, 5*time.Second) // still the same ten seconds
-	if lines := r.lines(t); len(lines) != 0 {
-		t.Errorf("told: %v", lines)
-	}
-	r.clock.pass(10 * time.Second)
-	slow(300_000, time.Millisecond) // any transaction brings the rest
+	r.clock.pass(10 * time.Millisecond)
+	r.Storage[0].AfterFlush(at(200))
+	r.clock.pass(10 * time.Millisecond)
+	r.commit(hook.Commit{Entry: 11, Count: 1, Source: at(100)})
+	r.clock.pass(20 * time.Minute)
+	r.receive(400, true) // has not waited
+	r.RelayIO[0].AfterReset(r.l)
+	const ms = float64(time.Millisecond)
+	whole, since := float64(20*time.Minute)+20*ms, float64(20*time.Minute)
 	lines := r.lines(t)
-	if len(lines) != 1 || lines[0]["count"] != n-10+1.0 || lines[0]["pos"] != 200_000.0 || lines[0]["first_pos"] != 1100.0 || lines[0]["took"] != float64(5*time.Second) {
-		t.Errorf("told: %v", lines)
-	}
-	slow(400_000, 2*time.Second)
-	if lines := r.lines(t); len(lines) != 1 || lines[0]["pos"] != 400_000.0 {
-		t.Errorf("told: %v", lines)
-	}
-	for k := range uint64(20) {
-		slow(500_000+1000*k, time.Second/2+time.Duration(k)*time.Second/30) // not all are slow
-	}
-	before := len(r.lines(t))
-	r.RelayIO[0].AfterReset(r.l) // and so does the end of the link
-	if lines := r.lines(t); before == 0 || len(lines) > 1 {
-		t.Errorf("told: %v", lines)
+	for n, want := range []map[string]any{
+		{"pos": 100.0, "entry": 11.0, "took": whole, "propose": 10 * ms, "quorum": 10 * ms, "acknowledge": since, "broken_off": "acknowledge"},
+		{"pos": 200.0, "took": whole, "propose": 10 * ms, "quorum": since + 10*ms, "broken_off": "quorum"},
+		{"pos": 300.0, "took": whole, "propose": whole, "broken_off": "propose"},
+	} {
+		if len(lines) != 3 {
+			t.Fatalf("told: %v", lines)
+		}
+		for _, key := range []string{"time", "level", "msg", "source", "file"} {
+			delete(lines[n], key)
+		}
+		if encode(t, lines[n]) != encode(t, want) {
+			t.Errorf("told was\n%swant\n%s", encode(t, lines[n]), encode(t, want))
+		}
 	}
 }
 

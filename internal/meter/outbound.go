@@ -61,12 +61,13 @@ type dump struct {
 	o                                     *outbound
 	session                               uint32
 	of                                    replica
+	began                                 moment
 	events, bytes, transactions, received atomic.Uint64
-	wait                                  prometheus.Observer
 
 	mu    sync.Mutex
 	asked fifo[asked] // that were not acknowledged
 	acked hook.Position
+	wait  prometheus.Observer // nil until something was acknowledged: few who dump do that
 }
 
 // asked is an event that the replica was asked to acknowledge.
@@ -75,7 +76,9 @@ type asked struct {
 	sent moment
 }
 
-// maxAsked bounds the events of a dump whose acknowledgement is timed.
+func (a *asked) end() hook.Position { return a.at }
+
+// maxAsked bounds the events of a dump whose acknowledgement is timed: the newest.
 const maxAsked = 4096
 
 // Traffic counts what was sent to a replica.
@@ -144,7 +147,7 @@ func (o *outbound) Start(d *hook.Dump) (hook.Transmission, error) {
 		o.replicas[r] = t
 	}
 	t.open++
-	mine := &dump{o: o, session: d.Session, of: r, wait: o.acknowledge.WithLabelValues(r.labels()...)}
+	mine := &dump{o: o, session: d.Session, of: r, began: o.now()}
 	o.dumps[mine] = struct{}{}
 	return mine, nil
 }
@@ -174,7 +177,8 @@ func (d *dump) AfterSend(_ *hook.Dump, e *hook.Sending) error {
 	if e.Begins {
 		d.transactions.Add(1)
 	}
-	if n := d.o.newest.Load(); e.Stored && n != nil && n.at.Pos == e.At.Pos && n.at.File == e.At.File {
+	// Who has come after the commit was not waiting for it.
+	if n := d.o.newest.Load(); e.Stored && n != nil && n.since >= d.began && n.at.Pos == e.At.Pos && n.at.File == e.At.File {
 		d.o.send.Observe((d.o.now() - n.since).seconds())
 	}
 	if !e.Asked {
@@ -182,31 +186,30 @@ func (d *dump) AfterSend(_ *hook.Dump, e *hook.Sending) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.asked.len() < maxAsked {
-		d.asked.push(asked{e.At, d.o.now()})
+	if d.asked.len() == maxAsked {
+		d.asked.drop(1)
 	}
+	d.asked.push(asked{e.At, d.o.now()})
 	return nil
 }
 
 // Received implements hook.Transmission.
 func (d *dump) Received(*hook.Dump, []byte) { d.received.Add(1) }
 
-// AfterAck implements hook.Transmission.
+// AfterAck implements hook.Transmission. It stands for all that was sent up to there.
 func (d *dump) AfterAck(_ *hook.Dump, at hook.Position) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.acked = at
-	now, all := d.o.now(), d.asked.all()
-	for n := range all {
-		if all[n].at != at {
-			continue
-		}
-		for _, a := range all[:n+1] {
-			d.wait.Observe((now - a.sent).seconds())
-		}
-		d.asked.drop(n + 1)
-		return
+	n := upTo(d.asked.all(), (*asked).end, at)
+	if n > 0 && d.wait == nil {
+		d.wait = d.o.acknowledge.WithLabelValues(d.of.labels()...)
 	}
+	now := d.o.now()
+	for _, a := range d.asked.all()[:n] {
+		d.wait.Observe((now - a.sent).seconds())
+	}
+	d.asked.drop(n)
 }
 
 // Stop implements hook.Transmission.

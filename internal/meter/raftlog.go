@@ -17,9 +17,8 @@ type raftLog struct {
 
 	mu    sync.Mutex
 	syncs fifo[syncedTo] // that no commit has asked for yet, by ascending entries
-	seen  bool           // an election: the first one that is told is where the node began
 	last  hook.Election
-	known uint64 // the leader before nobody was known
+	known uint64 // the leader before nobody was known; 0: none ever was
 	// elections counts terms, changes leaders, led how often that was this node.
 	elections, changes, led uint64
 }
@@ -48,7 +47,7 @@ func newRaftLog(now func() moment) *raftLog {
 			return float64(*v)
 		}
 	}
-	l.numbers.counter("raft_elections_total", "Terms of the Raft group that began while this process ran.", of(&l.elections))
+	l.numbers.counter("raft_elections_total", "Terms of the Raft group that began after this process had first known a leader.", of(&l.elections))
 	l.numbers.counter("raft_leader_changes_total", "How often this node came to know another leader than the one before.", of(&l.changes))
 	l.numbers.counter("raft_leaderships_total", "How often this node was elected.", of(&l.led))
 	return l
@@ -93,7 +92,8 @@ func (l *raftLog) syncedAt(entry uint64) moment {
 func (l *raftLog) AfterElection(e hook.Election) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.seen && e.Term > l.last.Term {
+	// Before it has heard of a leader a node catches up with the terms that began without it.
+	if l.known != 0 && e.Term > l.last.Term {
 		l.elections += e.Term - l.last.Term
 	}
 	if e.Leader != 0 && e.Leader != l.known {
@@ -105,7 +105,7 @@ func (l *raftLog) AfterElection(e hook.Election) {
 	if e.Self && (!l.last.Self || e.Term != l.last.Term) {
 		l.led++
 	}
-	l.seen, l.last = true, e
+	l.last = e
 }
 
 func (l *raftLog) describe(out chan<- *prometheus.Desc) {
