@@ -14,7 +14,7 @@ ARGS    ?=
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## bin/kingbus
@@ -83,6 +83,10 @@ deb: build ## bin/kingbus_VERSION_ARCH.deb
 .PHONY: deb-check
 deb-check: ## make the package, and install, upgrade and remove it in a Debian of its own (root, debootstrap)
 	packaging/check.sh
+
+.PHONY: docs-check
+docs-check: ## run docs/operations.md as it is written, on hosts of namespaces with real servers (root, debootstrap; ten minutes at most)
+	packaging/operations.sh
 
 .PHONY: clean
 clean: ## remove what was built; fetched MySQL servers stay in the user's cache folder

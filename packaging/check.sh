@@ -10,15 +10,8 @@ root=${1:-/var/tmp/kingbus-deb-check}
 say() { printf '== %s\n' "$*"; }
 fail() { printf 'deb-check: %s\n' "$*" >&2; exit 1; }
 
-[ "$(id -u)" = 0 ] || fail "this needs root, for debootstrap and chroot"
-command -v debootstrap >/dev/null || fail "install debootstrap"
-suite=trixie
-if [ ! -e "$root/etc/debian_version" ]; then
-	say "a minimal Debian in $root"
-	mirror=$(apt-get indextargets --format '$(REPO_URI) $(COMPONENT) $(RELEASE)' | awk '$2 == "main" && $3 !~ /security/ { print $1; exit }')
-	rm -rf "$root"
-	debootstrap --variant=minbase "$suite" "$root" "$mirror" >/dev/null
-fi
+. packaging/debian.sh
+debian "$root"
 in_root() { chroot "$root" env DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
 
 # Whatever an earlier run has left.

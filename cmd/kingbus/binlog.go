@@ -131,18 +131,24 @@ func (c *client) purge(ctx context.Context, request admin.Purge) (done admin.Pur
 	return done, nil
 }
 
+// purgedText tells what was removed, or with dryRun what would be.
 func purgedText(done admin.Purged, dryRun bool) string {
-	text := "nothing was removed"
-	if n := len(done.Removed); n > 0 {
-		text = fmt.Sprintf("removed %d files, %s to %s, %s", n, printable(done.Removed[0]), printable(done.Removed[n-1]), bytesText(done.Bytes))
-	}
+	removed, nothing, is := "removed", "nothing was removed", "is"
 	if dryRun {
-		text = "with --dry-run: would say \"" + text + "\""
+		removed, nothing, is = "would remove", "nothing would be removed", "would be"
+	}
+	text := nothing
+	switch n := len(done.Removed); n {
+	case 0:
+	case 1:
+		text = fmt.Sprintf("%s 1 file, %s, %s", removed, printable(done.Removed[0]), bytesText(done.Bytes))
+	default:
+		text = fmt.Sprintf("%s %d files, %s to %s, %s", removed, n, printable(done.Removed[0]), printable(done.Removed[n-1]), bytesText(done.Bytes))
 	}
 	if done.HeldBack {
 		text += "; a connected replica still reads " + printable(done.Oldest) + ", which stays with all behind it"
 	} else if done.Oldest != "" {
-		text += "; the oldest file is " + printable(done.Oldest)
+		text += fmt.Sprintf("; the oldest file %s %s", is, printable(done.Oldest))
 	}
 	return text + "\n"
 }

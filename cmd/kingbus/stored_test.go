@@ -79,7 +79,8 @@ func TestBinlogCommands(t *testing.T) {
 	}
 	d.want(exitFailed, []string{"no such binlog file", "what to do: `kingbus binlog list`"}, "binlog", "purge", "--to", "binlog.000009")
 	d.want(0, []string{"nothing was removed; the oldest file is binlog.000001"}, "binlog", "purge", "--before", "2000-01-31T00:00:00Z")
-	d.want(0, []string{"--dry-run", "removed 1 files, binlog.000001 to binlog.000001"}, "binlog", "purge", "--to", "binlog.000002", "--dry-run")
+	d.want(0, []string{"nothing would be removed; the oldest file would be binlog.000001"}, "binlog", "purge", "--before", "2000-01-31T00:00:00Z", "--dry-run")
+	d.want(0, []string{"would remove 1 file, binlog.000001, ", "; the oldest file would be binlog.000002\n"}, "binlog", "purge", "--to", "binlog.000002", "--dry-run")
 
 	// What a connected replica reads stays. It reads the second file, so the first one can go.
 	session, ended := d.dump("repl", "binlog.000001")
@@ -88,7 +89,7 @@ func TestBinlogCommands(t *testing.T) {
 	d.want(0, []string{fmt.Sprint(session)}, "__complete", "replica", "kill", "")
 	d.want(0, []string{"n1"}, "__complete", "node", "transfer", "")
 	d.want(0, []string{"repl@%"}, "__complete", "user", "drop", "")
-	d.want(0, []string{"removed 1 files, binlog.000001 to binlog.000001", "the oldest file is binlog.000002"}, "binlog", "purge", "--before", "1m")
+	d.want(0, []string{"removed 1 file, binlog.000001, ", "; the oldest file is binlog.000002\n"}, "binlog", "purge", "--before", "1m")
 	if st := d.awaitStatus("", func(admin.Status) bool { return true }); len(st.Stream.Files) != 1 {
 		t.Errorf("left: %+v", st.Stream.Files)
 	}
