@@ -135,7 +135,6 @@ func (a *applier) applyMessage(m *pb.Message) error {
 		return err
 	}
 	last := ents[len(ents)-1]
-	a.n.window.applied(last.GetIndex())
 	a.n.staging.release(a.done...)
 	a.n.setApplied(last.GetIndex())
 	a.n.leadership.applied(last.GetTerm())

@@ -64,6 +64,7 @@ func (n *Node) loop(ctx context.Context) error {
 				if err := n.raw.Step(i.m); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) && !errors.Is(err, raft.ErrProposalDropped) {
 					return fmt.Errorf("raft step %v: %w", i.m.GetType(), err)
 				}
+				n.noteApplied(i.m)
 				n.noteInstalled(i.m)
 			}
 		case <-n.proposals.ready:
@@ -133,6 +134,15 @@ func (n *Node) check(m *pb.Message) error {
 		return fmt.Errorf("%w: it ends with entry %d, but this node has acknowledged entry %d", ErrStale, n.last, m.GetCommit())
 	}
 	return nil
+}
+
+// noteApplied moves the window's beginning on, behind what Raft has taken note of as applied. It
+// looks at all that is behind that, when it is asked to take over the leadership for example; the
+// apply goroutine may be far ahead of it.
+func (n *Node) noteApplied(m *pb.Message) {
+	if ents := m.GetEntries(); m.GetType() == pb.MsgStorageApplyResp && len(ents) > 0 {
+		n.window.applied(ents[len(ents)-1].GetIndex())
+	}
 }
 
 // noteInstalled tells Raft that a peer has a snapshot. It finds out by itself only
