@@ -230,5 +230,7 @@ func TestFollowByStatement(t *testing.T) {
 	leader.want(0, []string{"forgotten"}, "source", "reset")
 	state(admin.SourceNone)
 	leader.want(exitFailed, []string{"no source is configured", "kingbus source change"}, "source", "start")
-	leader.want(0, []string{"nothing: it is as in the settings"}, "source", "show")
+	if r := leader.want(0, []string{"nothing: it is as in the settings"}, "source", "show"); strings.Contains(r.stdout, " \n") {
+		t.Errorf("blanks at the end of a line: %q", r.stdout)
+	}
 }

@@ -326,3 +326,24 @@ func snapshot(t *testing.T, dir string) string {
 	}
 	return b.String()
 }
+
+// TestRecoverAsRoot: root would leave files that the node's own user cannot read.
+func TestRecoverAsRoot(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can try that")
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "node"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(dir, 54321, 54321); err != nil {
+		t.Fatal(err)
+	}
+	r := call(t, nil, "recover", "--data-dir", dir, "--"+recoverFlag)
+	if r.code != exitFailed || !strings.Contains(r.stderr, "belongs to the user #54321") || !strings.Contains(r.stderr, "runuser -u") {
+		t.Errorf("%+v", r)
+	}
+	if names, err := os.ReadDir(dir); err != nil || len(names) != 1 {
+		t.Errorf("it left %v, %v", names, err)
+	}
+}

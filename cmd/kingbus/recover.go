@@ -8,8 +8,10 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -59,6 +61,9 @@ other survivors start again with empty data folders.`,
 		if _, err := os.Stat(filepath.Join(cfg.DataDir, "node")); err != nil {
 			return withCode(exitFailed, fmt.Errorf("%s is no data folder of kingbus", cfg.DataDir))
 		}
+		if err := checkOwner(cfg.DataDir); err != nil {
+			return withCode(exitFailed, err)
+		}
 		r := recovery{p: p, dir: cfg.DataDir, confirmed: *yes}
 		var peering cluster.Peering // nothing in it: name and address stay what they are
 		if address := cmp.Or(cfg.Peers.Advertise, cfg.Peers.Listen); cfg.Peers.Name != "" && config.CheckPeerAddress(address) == nil {
@@ -77,6 +82,24 @@ other survivors start again with empty data folders.`,
 		return withCode(exitFailed, err)
 	}
 	return cmd
+}
+
+// checkOwner refuses root a data folder of somebody else: the node, which runs as that user,
+// could not read what root writes there.
+func checkOwner(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || int(owner.Uid) == os.Geteuid() || os.Geteuid() != 0 {
+		return nil
+	}
+	name := fmt.Sprintf("#%d", owner.Uid)
+	if u, err := user.LookupId(fmt.Sprint(owner.Uid)); err == nil {
+		name = u.Username
+	}
+	return fmt.Errorf("%s belongs to the user %s, who could not read what root writes there: run this as %[2]s, say with runuser -u %[2]s -- kingbus recover …", dir, name)
 }
 
 // recovery asks the operator.

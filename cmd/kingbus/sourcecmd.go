@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"text/tabwriter"
 	"time"
@@ -45,12 +46,14 @@ func sourceShowCommand(p process) *cobra.Command {
 			return err
 		}
 		st.Source = f.Link
-		w := tabwriter.NewWriter(p.stdout, 15, 8, 2, ' ', 0)
-		row := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
-		printSource(row, st)
-		row("", "")
-		row("said", "%s", saidText(f))
-		return w.Flush()
+		return printTrimmed(p.stdout, func(out io.Writer) error {
+			w := tabwriter.NewWriter(out, 15, 8, 2, ' ', 0)
+			row := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
+			printSource(row, st)
+			row("", "")
+			row("said", "%s", saidText(f))
+			return w.Flush()
+		})
 	})
 }
 

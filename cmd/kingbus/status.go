@@ -34,8 +34,14 @@ their lag. What is wrong is shown with what to do about it.`,
 
 // printStatus writes the status for people.
 func printStatus(out io.Writer, st admin.Status) error {
+	return printTrimmed(out, func(out io.Writer) error { return writeStatus(out, st) })
+}
+
+// printTrimmed takes the blanks off the ends of the lines that write makes: a tabwriter fills
+// up what is empty.
+func printTrimmed(out io.Writer, write func(io.Writer) error) error {
 	var text strings.Builder
-	if err := writeStatus(&text, st); err != nil {
+	if err := write(&text); err != nil {
 		return err
 	}
 	for line := range strings.Lines(text.String()) {

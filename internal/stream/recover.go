@@ -1,11 +1,8 @@
 package stream
 
 import (
-	"log/slog"
-
 	"kingbus/internal/cluster"
 	"kingbus/internal/gtid"
-	"kingbus/internal/vfs"
 )
 
 // RecoverPlan is what Recover would make of a stopped node's folder.
@@ -25,18 +22,9 @@ type RecoverPlan struct {
 // cluster ever joins it by accident. confirm is shown the plan before anything is
 // changed; if it returns false nothing is, and done is false.
 func Recover(cfg Config, confirm func(RecoverPlan) bool) (done bool, err error) {
-	if cfg.FS == nil {
-		cfg.FS = vfs.OS{}
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	s := &Stream{
-		cfg: cfg, log: cfg.Log, state: &state{},
-		readers: map[*Reader]struct{}{}, waiters: map[uint64]chan<- applied{},
-	}
-	s.tail.limit, s.tail.spare = 1, &s.spare
-	s.index.load = s.loadBlock
+	cfg.TailBytes = 1 // nobody reads
+	s := newStream(cfg)
+	cfg = s.cfg
 	if err := cfg.FS.MkdirAll(s.indexDir()); err != nil {
 		return false, err
 	}

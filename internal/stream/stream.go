@@ -196,8 +196,8 @@ type applied struct {
 	err   error
 }
 
-// Open restores the stream from its folder, or makes it, and starts the node.
-func Open(cfg Config) (*Stream, error) {
+// newStream fills in the defaults of cfg, and makes the stream that a log is replayed into.
+func newStream(cfg Config) *Stream {
 	if cfg.FS == nil {
 		cfg.FS = vfs.OS{}
 	}
@@ -219,6 +219,13 @@ func Open(cfg Config) (*Stream, error) {
 	}
 	s.tail.limit, s.tail.spare = cfg.TailBytes, &s.spare
 	s.index.load = s.loadBlock
+	return s
+}
+
+// Open restores the stream from its folder, or makes it, and starts the node.
+func Open(cfg Config) (*Stream, error) {
+	s := newStream(cfg)
+	cfg = s.cfg
 	if err := cfg.FS.MkdirAll(s.indexDir()); err != nil {
 		if l := cfg.Peering.Listener; l != nil {
 			err = errors.Join(err, l.Close())
