@@ -146,7 +146,7 @@ func (c *session) noTableAccess(privilege, table string) error {
 
 // showPlugins lists what of MySQL's plugins is part of kingbus.
 func (c *session) showPlugins() *sql.ResultSet {
-	rs := result(text("Name", 64), text("Status", 10), text("Type", 80), nullable(text("Library", 64)), text("License", 80))
+	rs := result(schemaText("Name", 64), schemaText("Status", 10), schemaText("Type", 80), nullable(schemaText("Library", 64)), nullable(schemaText("License", 80)))
 	row := func(name, kind string, library sql.Value) {
 		rs.Rows = append(rs.Rows, []sql.Value{sql.String(name), sql.String("ACTIVE"), sql.String(kind), library, sql.String("GPL")})
 	}

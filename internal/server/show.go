@@ -47,7 +47,9 @@ func (c *session) table(st *sql.Show) (*sql.ResultSet, error) {
 	}
 	switch st.What {
 	case sql.ShowDatabases:
-		rs := result(text("Database"+pattern(st), 64))
+		name := varchar("Database"+pattern(st), 64)
+		name.Flags |= flagBinary
+		rs := result(name)
 		for _, name := range databases {
 			rs.Rows = append(rs.Rows, []sql.Value{sql.String(name)})
 		}
@@ -70,14 +72,13 @@ func (c *session) table(st *sql.Show) (*sql.ResultSet, error) {
 	case sql.ShowGrants:
 		return c.showGrants(st)
 	case sql.ShowEngines:
-		return result(text("Engine", 64), text("Support", 8), text("Comment", 80), text("Transactions", 3), text("XA", 3), text("Savepoints", 3)), nil
+		return result(schemaText("Engine", 64), schemaText("Support", 8), schemaText("Comment", 80), nullable(schemaText("Transactions", 3)), nullable(schemaText("XA", 3)), nullable(schemaText("Savepoints", 3))), nil
 	case sql.ShowPlugins:
 		return c.showPlugins(), nil
 	case sql.ShowCollation:
-		return result(text("Collation", 64), text("Charset", 64), sql.UnsignedColumn("Id"), text("Default", 3), text("Compiled", 3),
-			sql.UnsignedColumn("Sortlen"), text("Pad_attribute", 9)), nil
+		return showCollation(), nil
 	case sql.ShowCharacterSet:
-		return result(text("Charset", 64), text("Description", 2048), text("Default collation", 64), sql.UnsignedColumn("Maxlen")), nil
+		return showCharacterSet(), nil
 	}
 	return nil, notSupported("SHOW " + string(st.What))
 }

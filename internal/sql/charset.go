@@ -135,3 +135,46 @@ func (s *Session) Localize(rs *ResultSet) {
 		}
 	}
 }
+
+// Collation is a row of SHOW COLLATION, with what SHOW CHARACTER SET says of its character set.
+type Collation struct {
+	Name, Charset string
+	ID            uint16
+	Default       bool // of the character set
+	SortLength    int
+	Pad           string // PAD SPACE or NO PAD
+	Description   string // of the character set
+	MaxLength     int    // of one character of it, in bytes
+}
+
+// Collations returns those that are known by name.
+func Collations() []Collation {
+	charsets := map[string]struct {
+		description string
+		length      int
+	}{
+		"ascii": {"US ASCII", 1}, "big5": {"Big5 Traditional Chinese", 2}, "binary": {"Binary pseudo charset", 1}, "cp1250": {"Windows Central European", 1},
+		"cp1251": {"Windows Cyrillic", 1}, "cp1256": {"Windows Arabic", 1}, "cp1257": {"Windows Baltic", 1}, "cp850": {"DOS West European", 1},
+		"cp852": {"DOS Central European", 1}, "cp866": {"DOS Russian", 1}, "cp932": {"SJIS for Windows Japanese", 2}, "eucjpms": {"UJIS for Windows Japanese", 3},
+		"euckr": {"EUC-KR Korean", 2}, "gb18030": {"China National Standard GB18030", 4}, "gb2312": {"GB2312 Simplified Chinese", 2}, "gbk": {"GBK Simplified Chinese", 2},
+		"greek": {"ISO 8859-7 Greek", 1}, "hebrew": {"ISO 8859-8 Hebrew", 1}, "koi8r": {"KOI8-R Relcom Russian", 1}, "koi8u": {"KOI8-U Ukrainian", 1},
+		"latin1": {"cp1252 West European", 1}, "latin2": {"ISO 8859-2 Central European", 1}, "latin5": {"ISO 8859-9 Turkish", 1}, "latin7": {"ISO 8859-13 Baltic", 1},
+		"sjis": {"Shift-JIS Japanese", 2}, "tis620": {"TIS620 Thai", 1}, "ucs2": {"UCS-2 Unicode", 2}, "ujis": {"EUC-JP Japanese", 3}, "utf16": {"UTF-16 Unicode", 4},
+		"utf16le": {"UTF-16LE Unicode", 4}, "utf32": {"UTF-32 Unicode", 4}, "utf8mb3": {"UTF-8 Unicode", 3}, "utf8mb4": {"UTF-8 Unicode", 4},
+	}
+	lengths := map[string]int{"utf8mb4_0900_ai_ci": 0, "utf8mb4_unicode_ci": 8, "tis620_thai_ci": 4, "gb18030_chinese_ci": 2} // others: 1
+	var out []Collation
+	for _, c := range collations {
+		standard, _ := defaultCollation(c.charset())
+		row := Collation{Name: c.name, Charset: c.charset(), ID: c.id, Default: standard == c, SortLength: 1, Pad: "PAD SPACE"}
+		row.Description, row.MaxLength = charsets[row.Charset].description, charsets[row.Charset].length
+		if n, is := lengths[c.name]; is {
+			row.SortLength = n
+		}
+		if c.name == "binary" || strings.Contains(c.name, "_0900_") {
+			row.Pad = "NO PAD"
+		}
+		out = append(out, row)
+	}
+	return out
+}
