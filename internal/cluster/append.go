@@ -146,7 +146,8 @@ func newer(first, second work) work {
 }
 
 // installed goes on behind the snapshot of entry index: it is on disk. What waited
-// before it is of a log that the snapshot has replaced, and is answered by nobody.
+// before it is of a log that the snapshot has replaced, and is answered by nobody. Entries
+// that came in one work with it are not on disk yet, and the work's answers are of them, too.
 func (w *writer) installed(index uint64) error {
 	isSnapshot := func(wk work) bool { return !raft.IsEmptySnap(wk.m.GetSnapshot()) }
 	held := w.held
@@ -161,8 +162,8 @@ func (w *writer) installed(index uint64) error {
 			w.n.intake.release(wk.bytes)
 		}
 		w.n.hard.commitTo(index)
-		w.n.deliver(held[i].m.GetResponses())
-		held = held[i+1:]
+		held = held[i:]
+		held[0].m.Snapshot = nil
 		break
 	}
 	w.held = nil

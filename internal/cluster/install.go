@@ -100,6 +100,10 @@ func (i *installer) run(ctx context.Context) error {
 		}
 		i.mu.Lock()
 		job := i.job
+		if i.job = nil; job == nil { // offered and taken between two looks: it is not to be done again
+			i.mu.Unlock()
+			continue
+		}
 		jobCtx, cancel := context.WithCancel(ctx)
 		i.cancel = cancel
 		i.mu.Unlock()

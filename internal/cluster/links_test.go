@@ -488,3 +488,39 @@ func TestDamageWhileInstalling(t *testing.T) {
 		return err == nil && len(v.Differences) == 0 && len(v.Nodes) == 1
 	})
 }
+
+// TestInstalledWithEntries: entries that come in one work with a snapshot are written before
+// anybody hears that they are.
+func TestInstalledWithEntries(t *testing.T) {
+	g := newGroup(t, "n1", "n2").start()
+	g.propose(numbered(0, 10))
+	g.converge(1)
+	n := g.leader().node
+	last := n.segments.LastIndex()
+	term, err := n.segments.Term(last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.installing.Store(true) // the node's own writer stands still
+	w := &writer{n: n}
+	w.held = []work{
+		{m: &pb.Message{}, slots: []slot{{entry: &pb.Entry{Index: new(last), Term: new(term + 1)}}}}, // of a log that is replaced
+		{
+			m:     &pb.Message{Snapshot: &pb.Snapshot{Metadata: &pb.SnapshotMetadata{Index: new(last), Term: new(term)}}},
+			slots: []slot{{entry: &pb.Entry{Index: new(last + 1), Term: new(term)}}},
+		},
+		{m: &pb.Message{}, slots: []slot{{entry: &pb.Entry{Index: new(last + 2), Term: new(term)}}}},
+	}
+	if err := w.installed(last); err != nil {
+		t.Fatal(err)
+	}
+	if got := n.segments.LastIndex(); got != last+2 {
+		t.Errorf("the log ends with entry %d, want %d", got, last+2)
+	}
+	if got, err := n.segments.Term(last); got != term || err != nil {
+		t.Errorf("entry %d has term %d, %v", last, got, err)
+	}
+	if got, _ := n.window.LastIndex(); got != last+2 {
+		t.Errorf("Raft is shown a log that ends with entry %d, want %d", got, last+2)
+	}
+}
