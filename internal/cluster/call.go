@@ -70,6 +70,9 @@ func (n *Node) serveCall(ctx context.Context, c *peer.Conn, from uint64) error {
 	var answer reply
 	if _, member := n.group().byID(from); q.Do == "ask" && !member {
 		err = ErrNoMember
+		if n.Leading() == nil {
+			err = ErrDropped // perhaps this node does not know of the group yet, which has just begun
+		}
 	} else {
 		answer, err = n.answer(ctx, q)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -333,4 +334,24 @@ func TestGroupBegins(t *testing.T) {
 		g.propose(numbered(i, 100+i*10))
 	}
 	g.converge(200)
+}
+
+// TestAskWhileGroupBegins: the founder takes another node for the leader until there is one; who
+// asks then waits for the election.
+func TestAskWhileGroupBegins(t *testing.T) {
+	g := newGroup(t, "n1", "n2", "n3")
+	for _, m := range g.nodes {
+		m.change = func(c *Config) {
+			c.Election = time.Second // so long that it is asked before it is over
+			c.Answer = func(_ context.Context, body json.RawMessage) (json.RawMessage, error) { return body, nil }
+		}
+	}
+	g.start()
+	founder := g.nodes["n1"].node
+	g.await("the founder takes somebody for the leader", func() bool { return founder.Leader() != 0 })
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if answer, err := founder.AskLeader(ctx, json.RawMessage(`"x"`)); err != nil || string(answer) != `"x"` {
+		t.Errorf("%s, %v", answer, err)
+	}
 }

@@ -80,6 +80,12 @@ func (c *session) dump(ctx context.Context, req dumpRequest) {
 	}()
 
 	d.log.Info("dump starts", "file", req.file, "pos", req.pos, "request", req.String())
+	// MySQL's own check is of the server that it connects to, which is another one here. Programs
+	// that are no server (they have no uuid) take all events whatever their id.
+	if req.serverID != 0 && req.serverID == s.cfg.Stream.Status().Source.ServerID && c.replicaUUID() != "" {
+		d.log.Warn("this replica has the server_id of the source: it skips the source's transactions, as if they were its own",
+			"next_step", "give it another server_id, and make its copy of the data again")
+	}
 	err := c.stream(ctx, d)
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)

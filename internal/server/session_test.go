@@ -1,11 +1,13 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -302,6 +304,27 @@ func TestKick(t *testing.T) {
 		lines := <-out
 		if n := len(lines); n < 2 || lines[n-2] != "EOF fe00000200" || lines[n-1] != "closed" {
 			t.Errorf("at shutdown: got %q", lines[max(0, n-2):])
+		}
+	}
+}
+
+// TestServerIDOfSource: a MySQL server with the id of the source skips everything without a
+// word, so the log says it; of a program that is none it says nothing.
+func TestServerIDOfSource(t *testing.T) {
+	const uuid = "SET @replica_uuid = '22222222-2222-2222-2222-222222222222'"
+	for _, tc := range []struct {
+		set    string
+		id     uint32
+		warned bool
+	}{{uuid, 7, true}, {uuid, 9, false}, {"DO 1", 7, false}} {
+		var log bytes.Buffer
+		r, _ := madeRig(t, 1, 2, 100, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+		c := r.dial()
+		play(t, c, []step{{setCRC, "OK"}, {tc.set, "OK"}})
+		recordDump(t, c, dumpPayload("binlog.000001", 4, 1, tc.id), nil) // it ends at the end of the binlog
+		_ = r.server.Close()
+		if got := strings.Contains(log.String(), "has the server_id of the source"); got != tc.warned {
+			t.Errorf("%q, server id %d: warned: %t\n%s", tc.set, tc.id, got, &log)
 		}
 	}
 }
