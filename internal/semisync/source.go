@@ -146,9 +146,12 @@ func (s *Source) watch() {
 		s.mu.Lock()
 		was := s.waits.on
 		late := s.waits.expire(s.now())
-		fell, last, timeout := was && !s.waits.on, s.last, s.waits.Timeout
+		fell, nobody, last, timeout := was && !s.waits.on, len(s.named) == 0, s.last, s.waits.Timeout
 		s.mu.Unlock()
-		if fell {
+		switch {
+		case fell && nobody: // as everywhere where no replica is semi-synchronous
+			s.log.Info("no semi-synchronous replica is connected: nothing waits for one", "file", last.File, "pos", last.Pos, "timeout", timeout)
+		case fell:
 			s.log.Warn("no replica has acknowledged in time: semi-synchronous replication is off until one has caught up", "file", last.File, "pos", last.Pos, "timeout", timeout)
 		}
 		if late.IsZero() {
