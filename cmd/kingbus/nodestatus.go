@@ -218,7 +218,7 @@ func (n *node) linkStatus(group admin.Cluster) *server.Replication {
 		r.ErrorAt = time.Time{}
 	}
 	r.Known = r.Running == "Yes"
-	if out.Behind != nil {
+	if out.Behind != nil && s.Received != st.SourceEnd { // MySQL says 0 when all that has come is executed
 		r.Behind = time.Duration(*out.Behind * float64(time.Second))
 	}
 	return r

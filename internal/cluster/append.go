@@ -132,8 +132,11 @@ func (w *writer) hold(works []work) error {
 	return nil
 }
 
-// bare tells whether there is nothing in it to write but a hard state.
-func (wk work) bare() bool { return len(wk.slots) == 0 && raft.IsEmptySnap(wk.m.GetSnapshot()) }
+// bare tells whether there is nothing in it to write but a hard state, and nothing that only
+// its own answers tell.
+func (wk work) bare() bool {
+	return len(wk.slots) == 0 && raft.IsEmptySnap(wk.m.GetSnapshot()) && !slices.ContainsFunc(wk.m.GetResponses(), func(r *pb.Message) bool { return !raft.IsEmptySnap(r.GetSnapshot()) })
+}
 
 // newer returns the second of two bare works, with what only the first one says: its
 // answers tell of the same log, and more of it. Nodes that stand still for days

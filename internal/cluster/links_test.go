@@ -444,6 +444,12 @@ func TestHeldWorks(t *testing.T) {
 	if err := w.hold(slices.Concat(works, []work{entry}, works, []work{entry}, works[:1])); err != nil {
 		t.Fatal(err)
 	}
+	// The answer that a snapshot is installed is given once, and by nobody else.
+	installed := work{m: &pb.Message{Responses: []*pb.Message{{Type: pb.MsgStorageAppendResp.Enum(), Snapshot: &pb.Snapshot{Metadata: &pb.SnapshotMetadata{Index: new(uint64(7))}}}}}}
+	full := &writer{n: g.leader().node, full: true}
+	if err := full.hold([]work{installed, {m: &pb.Message{}}}); err != nil || len(full.held) != 2 || len(full.held[0].m.GetResponses()) != 1 {
+		t.Errorf("what was installed is not told: %+v, %v", full.held, err)
+	}
 	if len(w.held) != 5 || w.held[0].m.GetCommit() != 149 || w.held[2].m.GetCommit() != 149 || w.held[1].slots == nil || w.held[3].slots == nil {
 		t.Errorf("%d works are held: %+v", len(w.held), w.held)
 	}
