@@ -336,7 +336,7 @@ func TestRecoverAsRoot(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "node"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chown(dir, 54321, 54321); err != nil {
+	if err := os.Chown(filepath.Join(dir, "node"), 54321, 54321); err != nil {
 		t.Fatal(err)
 	}
 	r := call(t, nil, "recover", "--data-dir", dir, "--"+recoverFlag)

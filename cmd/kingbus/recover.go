@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/user"
@@ -87,7 +88,10 @@ other survivors start again with empty data folders.`,
 // checkOwner refuses root a data folder of somebody else: the node, which runs as that user,
 // could not read what root writes there.
 func checkOwner(dir string) error {
-	info, err := os.Stat(dir)
+	info, err := os.Stat(filepath.Join(dir, "node")) // what the node wrote: the folder itself may be anybody's
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // recover says what is wrong with it
+	}
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,17 @@ func (ev *evaluation) possible(e Expr, values []Value) []Value {
 	case *Literal:
 		return append(values, e.Value)
 	case *SysVar:
+		// What was not evaluated may be large, and there many times: looking at it is work, and only
+		// so much of it is kept as the width of a column tells.
+		if ev.spend(0) != nil {
+			return append(values, String(""))
+		}
 		v, _ := ev.s.SystemVariable(e.Scope, e.Name) // if there is none, it is not asked for
+		_ = ev.spend(len(v.s))
+		const most = 1 << 10
+		if len(v.s) > most {
+			v.s = strings.Clone(v.s[:most])
+		}
 		return append(values, v)
 	case *ColumnRef:
 		if at, err := ev.find(e); err == nil {

@@ -86,6 +86,7 @@ func (m machine) Replace(encoded []byte) error {
 	s.state = &state{}
 	s.index = index{load: s.loadBlock}
 	s.tail.clear()
+	s.last = lastEnd{}
 	s.purged = nil
 	if s.link != nil {
 		s.link.lose(fmt.Errorf("%w: a snapshot comes in", ErrLinkLost))
