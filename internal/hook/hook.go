@@ -57,6 +57,8 @@ type Commit struct {
 	GTIDs []gtid.GTID
 	// At is where the served binlog stands behind them, Source where the source's does.
 	At, Source Position
+	// Epoch is that of the link over which they have come: see Link.
+	Epoch uint64
 }
 
 // Rollback is a transaction that will not be completed: its source or its leader
@@ -140,6 +142,9 @@ type Link struct {
 	Send func(payload []byte) error
 	// Answered tells all observers what Send has acknowledged to the source: AfterAnswer.
 	Answered func(at Position)
+	// Epoch tells what has come over this connection from what comes over others, also those of
+	// other nodes: 0 before BeforeRequest.
+	Epoch uint64
 	// Durable is the source's position up to which everything was durable when the
 	// connection began, Served the same place in the served binlog.
 	Durable, Served Position

@@ -94,7 +94,7 @@ func newChain(s ChainSettings) *chain {
 // replicas do not have of it waits from now on.
 func (c *chain) begin(at place, source hook.Position, now time.Time) {
 	if at.compare(c.newest) > 0 {
-		c.wait(at, source, now)
+		c.wait(at, source, now, false)
 	}
 	for i := range c.waiting {
 		c.waiting[i].since = now
@@ -119,18 +119,20 @@ func (c *chain) configure(s ChainSettings) (released bool) {
 	return n > 0
 }
 
-// commit notes transactions up to a place. One that begin was told of is not new.
-func (c *chain) commit(at place, source hook.Position, now time.Time) {
+// commit notes transactions up to a place. One that begin was told of is not new. own: they have
+// come over the link for which this node answers; what others commit is for them to let go, also
+// while this node's link has not heard yet that it has ended.
+func (c *chain) commit(at place, source hook.Position, now time.Time, own bool) {
 	if at.compare(c.newest) > 0 {
-		c.wait(at, source, now)
+		c.wait(at, source, now, own)
 	}
 }
 
-func (c *chain) wait(at place, source hook.Position, now time.Time) {
+func (c *chain) wait(at place, source hook.Position, now time.Time, own bool) {
 	c.newest = at
 	switch {
 	case at == place{}: // nothing was ever stored
-	case c.Replicas == 0, c.degraded, c.enough.compare(at) >= 0:
+	case c.Replicas == 0, c.degraded && own, c.enough.compare(at) >= 0:
 		c.allowed = source
 	case len(c.waiting) >= maxWaiting:
 		last := &c.waiting[len(c.waiting)-1]

@@ -21,7 +21,7 @@ func TestChain(t *testing.T) {
 		upTo    uint64 // what may be acknowledged of what is durable, which is everything
 	}
 	commit := func(pos uint64, sec int) func(*chain) {
-		return func(c *chain) { c.commit(place{1, pos}, at("s.1", pos), second(sec)) }
+		return func(c *chain) { c.commit(place{1, pos}, at("s.1", pos), second(sec), true) }
 	}
 	hasAt := func(name string, pos uint64, sec int) func(*chain) {
 		return func(c *chain) { c.has(name, place{1, pos}, second(sec)) }
@@ -87,14 +87,14 @@ func TestChainBegin(t *testing.T) {
 	if len(c.waiting) != 0 {
 		t.Error("it waits for what a replica has")
 	}
-	c.commit(place{1, 300}, at("s.1", 300), second(2)) // while it did not lead
+	c.commit(place{1, 300}, at("s.1", 300), second(2), true) // while it did not lead
 	c.begin(place{1, 400}, at("s.1", 400), second(9))
 	if len(c.waiting) != 2 || c.allowed != at("s.1", 200) || c.late() != second(10) {
 		t.Errorf("%d wait until %v, allowed %v", len(c.waiting), c.late(), c.allowed)
 	}
 	// What begin was told of comes again, as it is applied.
-	c.commit(place{1, 350}, at("s.1", 350), second(9))
-	if c.commit(place{1, 400}, at("s.1", 400), second(9)); len(c.waiting) != 2 || c.newest != (place{1, 400}) {
+	c.commit(place{1, 350}, at("s.1", 350), second(9), true)
+	if c.commit(place{1, 400}, at("s.1", 400), second(9), true); len(c.waiting) != 2 || c.newest != (place{1, 400}) {
 		t.Errorf("%d wait, the newest is %v", len(c.waiting), c.newest)
 	}
 	fresh := newChain(ChainSettings{1, time.Second, PolicyHold})
@@ -165,7 +165,7 @@ func playChain(t *testing.T, settings ChainSettings, steps []byte) {
 		switch arg := uint64(b >> 3); b & 7 {
 		case 0, 1, 2:
 			pos += 1 + arg%4
-			c.commit(place{1, pos}, at("s.1", pos), now)
+			c.commit(place{1, pos}, at("s.1", pos), now, linked)
 			m.commits = append(m.commits, slowChained{pos, now})
 			m.settle(now, false, false)
 		case 3, 4, 5:
@@ -269,7 +269,7 @@ func TestChainBounds(t *testing.T) {
 		t.Errorf("%d replicas are remembered, the first has %v", len(c.replicas), c.group())
 	}
 	for i := range 3 * maxWaiting {
-		c.commit(place{2, uint64(i + 1)}, at("s.2", uint64(i+1)), epoch)
+		c.commit(place{2, uint64(i + 1)}, at("s.2", uint64(i+1)), epoch, true)
 	}
 	if len(c.waiting) != maxWaiting || c.waiting[maxWaiting-1].at != (place{2, 3 * maxWaiting}) {
 		t.Errorf("%d wait, the last for %v", len(c.waiting), c.waiting[len(c.waiting)-1].at)
@@ -322,9 +322,9 @@ func TestChainLeadsAgain(t *testing.T) {
 		t.Fatal("it is not degraded")
 	}
 	c.end()
-	c.commit(place{1, 200}, at("b", 200), second(50))
+	c.commit(place{1, 200}, at("b", 200), second(50), true)
 	c.begin(place{1, 200}, at("b", 200), second(60))
-	c.commit(place{1, 300}, at("b", 300), second(61))
+	c.commit(place{1, 300}, at("b", 300), second(61), true)
 	if c.degraded || len(c.waiting) != 2 {
 		t.Errorf("degraded %v, %d wait", c.degraded, len(c.waiting))
 	}
@@ -334,9 +334,10 @@ func TestChainLeadsAgain(t *testing.T) {
 // for which they took too long before, whatever comes in between.
 func TestChainLetGo(t *testing.T) {
 	for name, between := range map[string]func(*chain){
-		"nothing":            func(*chain) {},
-		"other settings":     func(c *chain) { c.configure(ChainSettings{1, 10 * time.Second, PolicyHold}) },
-		"a replica comes up": func(c *chain) { c.has("r", place{1, 200}, second(13)) },
+		"nothing":                  func(*chain) {},
+		"the end is not known yet": func(*chain) {},
+		"other settings":           func(c *chain) { c.configure(ChainSettings{1, 10 * time.Second, PolicyHold}) },
+		"a replica comes up":       func(c *chain) { c.has("r", place{1, 200}, second(13)) },
 		"both": func(c *chain) {
 			c.has("r", place{1, 200}, second(13))
 			c.configure(ChainSettings{1, 10 * time.Second, PolicyHold})
@@ -345,13 +346,16 @@ func TestChainLetGo(t *testing.T) {
 		c := newChain(ChainSettings{1, 10 * time.Second, PolicyDegrade})
 		c.begin(place{1, 100}, at("b", 100), second(0))
 		c.has("r", place{1, 100}, second(0))
-		c.commit(place{1, 200}, at("b", 200), second(0))
+		c.commit(place{1, 200}, at("b", 200), second(0), true)
 		if !c.expire(second(11)) {
 			t.Fatal("it is not degraded")
 		}
-		c.end()
-		c.commit(place{1, 300}, at("b", 300), second(12)) // by another leader, which waits
+		if name != "the end is not known yet" {
+			c.end()
+		}
+		c.commit(place{1, 300}, at("b", 300), second(12), false) // by another leader, which waits
 		between(c)
+		c.end()
 		c.begin(place{1, 300}, at("b", 300), second(14))
 		if len(c.waiting) != 1 || c.waiting[0].at != (place{1, 300}) || c.allowed != at("b", 200) {
 			t.Errorf("%s: %d wait, up to %v was let go", name, len(c.waiting), c.allowed)

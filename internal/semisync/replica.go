@@ -292,7 +292,7 @@ func (r *Replica) AfterCommit(c hook.Commit) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	none := len(r.chain.waiting) == 0
-	r.chain.commit(place{file, c.At.Pos}, c.Source, r.now())
+	r.chain.commit(place{file, c.At.Pos}, c.Source, r.now(), r.link != nil && r.link.Epoch == c.Epoch)
 	if r.link != nil && none && len(r.chain.waiting) > 0 {
 		r.link.watchReplicas()
 	}

@@ -157,6 +157,8 @@ func (l *modelLink) lose(err error) {
 
 func (l *modelLink) Resume() (stream.Resume, error) { return l.resume, nil }
 func (l *modelLink) Buffer() []byte                 { return make([]byte, stream.RunHeader+stream.MaxRun) }
+func (l *modelLink) Epoch() uint64                  { return 1 }
+
 func (l *modelLink) Applied() (stream.Coordinates, <-chan struct{}) {
 	l.m.mu.Lock()
 	defer l.m.mu.Unlock()

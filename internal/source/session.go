@@ -137,6 +137,7 @@ func (s *session) identity(ctx context.Context) (stream.Identity, error) {
 // stream asks for the binlog and receives it.
 func (s *session) stream(ctx context.Context, f *facts, pl plan, link Link, resume stream.Resume, id stream.Identity, r receiver) error {
 	s.p.log.Info("asking the source for its binlog", "file", pl.at.File, "pos", pl.at.Pos, "by_gtid", pl.byGTID, "version", f.version)
+	s.link.Epoch = link.Epoch()
 	s.link.From = hook.Position{File: pl.at.File, Pos: pl.ask}
 	s.link.Durable, s.link.Served = hook.Position(resume.Source), hook.Position(s.cfg.Stream.Status().End)
 	for _, o := range s.cfg.Hooks.RelayIO {

@@ -135,6 +135,8 @@ type Link interface {
 	Rotate(ctx context.Context, name string) error
 	Buffer() []byte
 	Append(ctx context.Context, run []byte) error
+	// Epoch is what tells the link from others.
+	Epoch() uint64
 	// Applied returns up to where everything is committed, in the source's binlog, and a channel
 	// that is closed when that has changed.
 	Applied() (stream.Coordinates, <-chan struct{})

@@ -200,6 +200,9 @@ func (l *Link) checkSpace(n int) error {
 	return nil
 }
 
+// Epoch is what the entries that the link appends are known by.
+func (l *Link) Epoch() uint64 { return l.epoch }
+
 // Applied returns the source's coordinates of the last boundary that is
 // committed and applied, and a channel that is closed when there is a newer one.
 func (l *Link) Applied() (Coordinates, <-chan struct{}) {

@@ -125,7 +125,7 @@ func (s *Stream) noteEnds(index uint64, e effect) {
 		at, source := s.state.coordinates()
 		s.ends = append(s.ends, ending{Commit: hook.Commit{
 			Entry: index, Count: e.count, GTIDs: slices.Clone(e.ended),
-			At: hook.Position{File: at.File, Pos: e.endPos}, Source: hook.Position{File: source.File, Pos: e.endSource},
+			Epoch: s.state.epoch, At: hook.Position{File: at.File, Pos: e.endPos}, Source: hook.Position{File: source.File, Pos: e.endSource},
 		}})
 	}
 }
