@@ -1,13 +1,16 @@
 package source
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
 
 	"kingbus/internal/binlog"
 	"kingbus/internal/hook"
+	"kingbus/internal/mysqltest"
 	"kingbus/internal/stream"
 )
 
@@ -172,5 +175,53 @@ func TestFinish(t *testing.T) {
 	late <- time.Time{}
 	if err := <-done; err != ErrUntilReached {
 		t.Error(err)
+	}
+}
+
+// TestRealUntil: a stop at a position, also one inside of the events at the head of a file, is
+// where a replica of MySQL has the same transactions, and never before what was asked for. (Inside of
+// the format description MySQL stops behind that, and kingbus behind the PREVIOUS_GTIDS.)
+func TestRealUntil(t *testing.T) {
+	r := newRig(t, mysqltest.Options{}, nil)
+	r.exec("RESET BINARY LOGS AND GTIDS; CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY); FLUSH BINARY LOGS; INSERT INTO d.t VALUES (1); INSERT INTO d.t VALUES (2)")
+	files := r.files()
+	const head = binlog.MagicSize + 123 // behind the format description
+	replica := mysqltest.Start(t, mysqltest.Options{Name: "replica"})
+	for _, at := range []stream.Coordinates{
+		{File: files[0].Name, Pos: 4}, {File: files[0].Name, Pos: 50}, {File: files[0].Name, Pos: head}, {File: files[0].Name, Pos: head + 1}, {File: files[0].Name, Pos: 300},
+		{File: files[1].Name, Pos: 4}, {File: files[1].Name, Pos: 50}, {File: files[1].Name, Pos: head}, {File: files[1].Name, Pos: head + 1}, {File: files[1].Name, Pos: 300},
+	} {
+		if err := replica.Exec(t.Context(), fmt.Sprintf("STOP REPLICA; DROP DATABASE IF EXISTS d; RESET REPLICA ALL; RESET BINARY LOGS AND GTIDS; CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT=%d, SOURCE_USER='%s', SOURCE_PASSWORD=%q, GET_SOURCE_PUBLIC_KEY=1;"+
+			"START REPLICA UNTIL SOURCE_LOG_FILE='%s', SOURCE_LOG_POS=%d", r.inst.Port, replUser, replPassword, at.File, at.Pos)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := replica.Await(t.Context(), "SELECT SERVICE_STATE FROM performance_schema.replication_applier_status", func(rows [][]string) bool { return rows[0][0] == "OFF" }); err != nil {
+			t.Fatal(err)
+		}
+		want, err := replica.GTIDExecuted(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		cfg := r.cfg
+		st := openStream(t)
+		cfg.Stream, cfg.Log = Adapt(st), testLog(t)
+		cfg.Hooks.RelayIO = nil
+		if cfg.Until, err = ParseUntil(at.String()); err != nil {
+			t.Fatal(err)
+		}
+		p, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		if err := p.Run(ctx); err != ErrUntilReached {
+			t.Errorf("%s: %v", at, err)
+		}
+		cancel()
+		end, got := st.Status().SourceEnd, st.Status().Executed.String()
+		if got != want || end.File == at.File && end.Pos < at.Pos || end.File < at.File {
+			t.Errorf("until %s: it stopped at %s with %q, MySQL with %q", at, end, got, want)
+		}
 	}
 }

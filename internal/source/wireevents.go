@@ -2,6 +2,7 @@ package source
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"kingbus/internal/binlog"
@@ -94,6 +95,9 @@ func (r *receiver) format(ctx context.Context, h binlog.Header) error {
 		err := r.whole(ctx, h)
 		if r.hold = r.hasPrevious; r.hold {
 			r.boundary = binlog.MagicSize
+			if errors.Is(err, ErrUntilReached) { // behind the next event, as this one is not stored without that
+				err = nil
+			}
 		}
 		return err
 	}
