@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,10 +33,11 @@ type entrant struct {
 	spoke   atomic.Bool   // it has sent something
 	at      *list.Element // of the queue; nil: it is not in there
 	evicted bool          // it has made room; settled once it has left
+	gone    chan struct{} // closed when it is evicted
 }
 
-func newEntrant(nc net.Conn, now time.Time) *entrant {
-	return &entrant{nc: nc, key: doorKey(nc.RemoteAddr()), since: now}
+func newEntrant(nc net.Conn, key netip.Prefix, now time.Time) *entrant {
+	return &entrant{nc: nc, key: key, since: now, gone: make(chan struct{})}
 }
 
 // visitor is an address.
@@ -45,6 +47,9 @@ type visitor struct {
 	failures int // logins that were refused, until forgiven
 	checking int // of waiting: those whose login is looked at, or whose refusal has to wait
 	last     time.Time
+	// owed are the ends of the waits that were cut short, as their connection was evicted: it does
+	// not wait, as it counts no more, but its place among those of checking is taken that long.
+	owed []time.Time
 }
 
 const (
@@ -108,6 +113,7 @@ func (d *door) enter(e *entrant, full bool) (evicted bool, refusal *wire.Error) 
 		}
 		d.dequeueLocked(victim)
 		victim.evicted = true
+		close(victim.gone)
 		_ = victim.nc.Close() // what its goroutine does with it fails then, and it leaves
 	}
 	if v == nil {
@@ -179,7 +185,9 @@ func (d *door) admit(key netip.Prefix) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	v := d.visitor[key]
-	if v.failures > freeFailures && d.now().Sub(v.last) <= forgiven && v.checking >= maxChecking {
+	now := d.now()
+	v.owed = slices.DeleteFunc(v.owed, func(until time.Time) bool { return !now.Before(until) })
+	if v.failures > freeFailures && now.Sub(v.last) <= forgiven && v.checking+len(v.owed) >= maxChecking {
 		return false
 	}
 	v.checking++
@@ -213,19 +221,31 @@ func (d *door) failed(key netip.Prefix) {
 	v.last = now
 }
 
-// delay waits as long as the answer to the last failure of an address has to, and to one that
-// comes so many later. The address has entered.
-func (d *door) delay(ctx context.Context, key netip.Prefix, more int) {
-	wait := d.hold(key, more)
+// delay waits as long as the answer to the last failure of its address has to, and to one that
+// comes so many later; who is evicted waits no more. It has entered.
+func (d *door) delay(ctx context.Context, e *entrant, more int) {
+	wait := d.hold(e.key, more)
 	if wait == 0 {
 		return
 	}
+	until := d.now().Add(wait)
 	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {
 	case <-t.C:
+	case <-e.gone:
+		d.owe(e.key, until)
 	case <-ctx.Done():
 	}
+}
+
+// owe notes a wait that was cut short. While an address owes, few of its logins are looked at, so that
+// it owes for few more than it may have connections.
+func (d *door) owe(key netip.Prefix, until time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	v := d.visitor[key]
+	v.owed = append(v.owed, until)
 }
 
 func (d *door) hold(key netip.Prefix, more int) time.Duration {

@@ -28,7 +28,7 @@ func TestDoor(t *testing.T) {
 	}
 	entered := map[netip.Prefix][]*entrant{}
 	enter := func(key netip.Prefix) bool {
-		e := &entrant{key: key, since: now}
+		e := newEntrant(nil, key, now)
 		if _, refusal := d.enter(e, false); refusal != nil {
 			return false
 		}
@@ -112,7 +112,7 @@ func TestDoorFair(t *testing.T) {
 	enter := func(address byte, full bool) (*entrant, *entrant, error) { // the new one, and who has made room for it
 		a, b := net.Pipe()
 		t.Cleanup(func() { _, _ = a.Close(), b.Close() })
-		e := &entrant{nc: a, key: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, address}), 32), since: now}
+		e := newEntrant(a, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, address}), 32), now)
 		var before []*entrant
 		for at := d.queue.Front(); at != nil; at = at.Next() {
 			before = append(before, at.Value.(*entrant))
@@ -207,6 +207,51 @@ func TestDoorFair(t *testing.T) {
 			t.Errorf("%v: not the oldest", err)
 		}
 	})
+}
+
+// TestDoorOwed: who is evicted while its refusal has to wait does not wait, so that no more wait
+// than may be connected, and its address guesses no faster for that.
+func TestDoorOwed(t *testing.T) {
+	var elapsed atomic.Int64
+	d := newDoor(400, func() time.Time { return time.Unix(1e9, elapsed.Load()) })
+	key := netip.MustParsePrefix("10.0.0.1/32")
+	enter := func(full bool) *entrant {
+		a, b := net.Pipe()
+		t.Cleanup(func() { _, _ = a.Close(), b.Close() })
+		e := newEntrant(a, key, d.now())
+		if _, err := d.enter(e, full); err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	var waits sync.WaitGroup
+	for range 20 { // failures of old
+		e := enter(false)
+		d.failed(key)
+		d.leave(e, false)
+	}
+	for range maxChecking {
+		e := enter(false)
+		if !d.admit(key) {
+			t.Fatal("it is not looked at")
+		}
+		waits.Go(func() {
+			d.delay(t.Context(), e, 0)
+			d.leave(e, true)
+		})
+	}
+	elapsed.Add(int64(loginGrace))
+	for range maxChecking {
+		enter(true)
+	}
+	waits.Wait() // in vain if they do not notice: what is owed tells
+	if v := d.visitor[key]; v.checking != 0 || len(v.owed) != maxChecking || d.admit(key) {
+		t.Errorf("it has %d logins looked at and owes %d", v.checking, len(v.owed))
+	}
+	elapsed.Add(int64(maxDelay))
+	if !d.admit(key) || len(d.visitor[key].owed) != 0 {
+		t.Error("it owes for ever")
+	}
 }
 
 // TestEvict: when silent connections of many addresses have taken all the room, the oldest of

@@ -191,12 +191,12 @@ func New(cfg Config) (*Server, error) {
 		RequireTLS: cfg.RequireTLS, AllowNative: cfg.AllowNative, HandshakeTimeout: cfg.HandshakeTimeout,
 		Admit: func(nc net.Conn) bool {
 			pc := nc.(*patientConn)
-			pc.checking = s.door.admit(doorKey(nc.RemoteAddr()))
+			pc.checking = s.door.admit(pc.entrant.key)
 			return pc.checking
 		},
 		LoggedIn:   func(nc net.Conn) { s.door.loggedIn(nc.(*patientConn).entrant) },
-		Failed:     func(nc net.Conn) { s.door.failed(doorKey(nc.RemoteAddr())) },
-		Delay:      func(ctx context.Context, nc net.Conn, more int) { s.door.delay(ctx, doorKey(nc.RemoteAddr()), more) },
+		Failed:     func(nc net.Conn) { s.door.failed(nc.(*patientConn).entrant.key) },
+		Delay:      func(ctx context.Context, nc net.Conn, more int) { s.door.delay(ctx, nc.(*patientConn).entrant, more) },
 		ReadBuffer: commandBuffer, WriteBuffer: idleBuffer,
 	})
 	if err != nil {
@@ -296,7 +296,7 @@ func (s *Server) acceptLoop(ctx context.Context, l net.Listener, mine *sync.Wait
 
 // admit starts a goroutine for the connection, if it may come in.
 func (s *Server) admit(ctx context.Context, nc net.Conn, mine *sync.WaitGroup) {
-	e := newEntrant(nc, s.cfg.Now())
+	e := newEntrant(nc, doorKey(nc.RemoteAddr()), s.cfg.Now())
 	s.mu.Lock()
 	var evicted bool // another one, whose place this one takes
 	var refusal *wire.Error
