@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+
+	"kingbus/internal/wire"
 )
 
 const (
@@ -14,8 +16,8 @@ const (
 	maxOfAddress = 64
 )
 
-// bounded is a listener with room for so many connections; those beyond are closed at once. An
-// address of IPv6 counts with its whole /64.
+// bounded is a listener with room for so many connections; those beyond are closed at once. What
+// counts as one address is wire.Origin's.
 type bounded struct {
 	net.Listener
 	most, ofAddress int // see maxConnections, maxOfAddress
@@ -37,7 +39,10 @@ func (b *bounded) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		key, local := origin(c.RemoteAddr())
+		key, local := wire.Origin(c.RemoteAddr())
+		if local { // all of them are one
+			key = netip.PrefixFrom(netip.IPv6Loopback(), 128)
+		}
 		if !b.enter(key, local) {
 			_ = c.Close()
 			b.refused(c.RemoteAddr().String())
@@ -45,25 +50,6 @@ func (b *bounded) Accept() (net.Conn, error) {
 		}
 		return &leaving{Conn: c, left: sync.OnceFunc(func() { b.leave(key, local) })}, nil
 	}
-}
-
-// origin is under what an address counts, and whether it is one of this machine. What has none
-// counts together.
-func origin(a net.Addr) (key netip.Prefix, local bool) {
-	at, err := netip.ParseAddrPort(a.String())
-	if err != nil {
-		return key, false
-	}
-	addr := at.Addr().Unmap().WithZone("")
-	bits := 32
-	if addr.Is6() {
-		bits = 64
-	}
-	if addr.IsLoopback() { // all of them are one
-		addr, bits = netip.IPv6Loopback(), 128
-	}
-	key, _ = addr.Prefix(bits) // of so many bits every address has one
-	return key, addr.IsLoopback()
 }
 
 func (b *bounded) enter(key netip.Prefix, local bool) bool {

@@ -14,8 +14,8 @@ import (
 )
 
 // door keeps one address from taking the room of all others before it has logged in, many
-// addresses from taking it together, and all from guessing passwords quickly. An address of
-// IPv6 counts with its whole /64.
+// addresses from taking it together, and all from guessing passwords quickly. What counts as one
+// is wire.Origin's.
 type door struct {
 	most int // connections of an address that have not logged in yet
 	now  func() time.Time
@@ -72,24 +72,6 @@ const (
 
 func newDoor(maxConnections int, now func() time.Time) *door {
 	return &door{most: max(8, maxConnections/4), now: now, visitor: map[netip.Prefix]*visitor{}}
-}
-
-// doorKey is under what an address counts; what has none counts together.
-func doorKey(a net.Addr) netip.Prefix {
-	if a == nil {
-		return netip.Prefix{}
-	}
-	at, err := netip.ParseAddrPort(a.String())
-	if err != nil {
-		return netip.Prefix{}
-	}
-	addr := at.Addr().Unmap().WithZone("")
-	bits := 32
-	if addr.Is6() {
-		bits = 64
-	}
-	key, _ := addr.Prefix(bits) // of so many bits every address has one
-	return key
 }
 
 var (

@@ -296,7 +296,8 @@ func (s *Server) acceptLoop(ctx context.Context, l net.Listener, mine *sync.Wait
 
 // admit starts a goroutine for the connection, if it may come in.
 func (s *Server) admit(ctx context.Context, nc net.Conn, mine *sync.WaitGroup) {
-	e := newEntrant(nc, doorKey(nc.RemoteAddr()), s.cfg.Now())
+	key, _ := wire.Origin(nc.RemoteAddr())
+	e := newEntrant(nc, key, s.cfg.Now())
 	s.mu.Lock()
 	var evicted bool // another one, whose place this one takes
 	var refusal *wire.Error
