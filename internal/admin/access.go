@@ -98,6 +98,9 @@ func (s *Server) ours(next http.Handler) http.Handler {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
 		c := s.caller(r)
+		if g := guestOf(r.Context()); g != nil && c.authorized {
+			g.authorized()
+		}
 		if !c.authorized {
 			w.Header().Set("Connection", "close")
 			if c.refused == refusedToken {

@@ -1,9 +1,19 @@
 package admin
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptrace"
+	"os"
+	"slices"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // visits is a listener to which connections come from addresses that a test says.
@@ -39,7 +49,7 @@ func (v *visit) Close() error {
 func TestBounded(t *testing.T) {
 	visits := &visits{}
 	var refused []string
-	b := newBounded(visits, func(from string) { refused = append(refused, from) })
+	b := newBounded(visits, func(from string) { refused = append(refused, from) }, func() time.Time { return time.Unix(1e9, 0) })
 	b.most, b.ofAddress = 3, 2
 	come := func(from ...string) (in []net.Conn) {
 		t.Helper()
@@ -69,8 +79,141 @@ func TestBounded(t *testing.T) {
 	check("two more", come("[2001:db8::1]:1", "[2001:db8::2]:1"), 1, 1)
 	check("this machine", come("127.0.0.1:1", "[::1]:1", "127.0.0.2:1"), 2, 1)
 	_, _ = one[0].Close(), one[0].Close()
-	check("after one has left", come("[2001:db8:0:0:f::1]:1", "10.0.0.3:1"), 1, 1)
-	if c := one[0].(*leaving).Conn.(*visit); c.closed != 2 {
+	check("after one has left", come("10.0.0.3:1", "10.0.0.4:1"), 1, 1)
+	if c := one[0].(*guest).Conn.(*visit); c.closed != 2 {
 		t.Errorf("closed %d times", c.closed)
+	}
+}
+
+// TestBoundedFair: who makes room for whom.
+func TestBoundedFair(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	var out []string
+	visits := &visits{}
+	b := newBounded(visits, func(from string) { out = append(out, from) }, func() time.Time { return now })
+	b.most, b.ofAddress = 16, 4
+	come := func(from string) *guest {
+		t.Helper()
+		out, visits.from = nil, []string{from}
+		c, err := b.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.(*guest)
+	}
+	check := func(what string, in *guest, went ...string) {
+		t.Helper()
+		if in == nil || !slices.Equal(out, went) {
+			t.Errorf("%s: in %v; %v went, want %v", what, in != nil, out, went)
+		}
+	}
+	var all []*guest
+	for i := range 4 { // four addresses take all there is
+		for j := range 4 {
+			all = append(all, come(fmt.Sprintf("10.0.0.%d:%d", i+1, j+1)))
+		}
+	}
+	all[0].authorized()
+	operator := come("10.0.1.1:1") // the first address has 3 that may go
+	check("the operator", operator, "10.0.0.2:1")
+	if c := all[4].Conn.(*visit); c.closed != 1 {
+		t.Error("who made room is still connected")
+	}
+	_ = all[4].Close() // as the server does then; it counts no more
+	for i := range 100 {
+		if g := come(fmt.Sprintf("10.0.0.%d:%d", i%4+1, i+10)); g != nil && slices.Contains(out, "10.0.1.1:1") {
+			t.Fatal("those that hold more put the operator out")
+		}
+		now = now.Add(time.Second)
+	}
+	operator.authorized()
+	now = now.Add(time.Hour)
+	for i := range 100 { // each from elsewhere
+		if come(fmt.Sprintf("10.1.0.%d:1", i+1)); slices.Contains(out, "10.1.0.1:1") != (i == 14) {
+			t.Fatalf("%d: %v went", i, out)
+		}
+		if now = now.Add(guestGrace); slices.Contains(out, "10.1.0.1:1") {
+			break
+		}
+	}
+	if operator.Conn.(*visit).closed+all[0].Conn.(*visit).closed > 0 || b.all != 16 {
+		t.Errorf("who was authorized is put out; %d are in", b.all)
+	}
+	// Where all places of an address are taken, only one of its own makes room, with time.
+	for i := range 4 {
+		check("this machine", come(fmt.Sprintf("127.0.0.1:%d", i+1)))
+	}
+	if come("127.0.0.1:5") != nil {
+		t.Errorf("%v made room at once", out)
+	}
+	now = now.Add(guestGrace)
+	check("later", come("127.0.0.1:6"), "127.0.0.1:1")
+}
+
+// TestBoundedServer: a request with the token, over TLS or not, keeps its connection its place.
+func TestBoundedServer(t *testing.T) {
+	files, m := issue(t, t.TempDir())
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(m.CAPEM)
+	for _, s := range []*Server{newServer(t, sample(), exporter{}), newTLSServer(t, files)} {
+		var elapsed atomic.Int64
+		s.cfg.Now = func() time.Time { return time.Unix(1e9, elapsed.Load()) }
+		address := serve(t, s)
+		host := address[len("http://"):]
+		if s.cfg.TLS != nil {
+			address = "https://" + host
+		}
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
+		defer transport.CloseIdleConnections()
+		ask := func() (reused bool) {
+			t.Helper()
+			ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { reused = i.Reused }})
+			r, err := http.NewRequestWithContext(ctx, "GET", address+"/api/v1/status", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			Authorize(r, testToken)
+			answer, err := transport.RoundTrip(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, answer.Body)
+			_ = answer.Body.Close()
+			if answer.StatusCode != http.StatusOK {
+				t.Errorf("%s", answer.Status)
+			}
+			return reused
+		}
+		ask()
+		connect := func() net.Conn {
+			t.Helper()
+			c, err := net.Dial("tcp", host)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = c.Close() })
+			return c
+		}
+		gone := func(what string, c net.Conn) {
+			t.Helper()
+			_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
+			if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("%s is not closed: %v", what, err)
+			}
+		}
+		var silent []net.Conn
+		for range maxOfAddress - 1 {
+			silent = append(silent, connect())
+		}
+		gone("one too many", connect()) // and all the others are in
+		elapsed.Add(int64(guestGrace))
+		connect()
+		gone("the oldest that has shown nothing", silent[0])
+		if !ask() {
+			t.Error("who has the token was put out")
+		}
 	}
 }

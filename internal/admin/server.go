@@ -105,6 +105,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.http = &http.Server{
 		Handler:           s.ours(s.mux(routes)),
+		ConnContext:       withGuest,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      20 * time.Second, // what takes longer moves its own on
@@ -120,7 +121,7 @@ func (s *Server) Handler() http.Handler { return s.http.Handler }
 
 // Serve answers requests until Shutdown. It closes l.
 func (s *Server) Serve(l net.Listener) error {
-	l = newBounded(l, func(from string) { s.refused.note(refusedConnection, from) })
+	l = newBounded(l, func(from string) { s.refused.note(refusedConnection, from) }, s.cfg.Now)
 	if s.cfg.TLS != nil {
 		l = tls.NewListener(l, s.cfg.TLS)
 	}
