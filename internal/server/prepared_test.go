@@ -534,6 +534,40 @@ func TestPreparedBudget(t *testing.T) {
 	holds(b, "after a reset", 0, 0)
 }
 
+// TestUserVariablesBudget: so is what user variables hold.
+func TestUserVariablesBudget(t *testing.T) {
+	r := newRig(t)
+	held := &r.server.userVariables
+	set := func(c *wire.Client, text string) error {
+		_, err := c.Query(t.Context(), text)
+		return err
+	}
+	a, b := r.dial(), r.dial()
+	before := held.Load()
+	if err := set(a, "SET @a = '"+strings.Repeat("x", 1000)+"'"); err != nil {
+		t.Fatal(err)
+	}
+	one := held.Load() - before
+	if one < 1000 {
+		t.Errorf("a variable of 1000 bytes counts %d", one)
+	}
+	held.Add(maxUserVariables - before - one) // as if others held the rest
+	if err := set(b, "SET @a = 1"); !wire.IsCode(err, wire.ErUnknown) || !strings.Contains(err.Error(), "of all connections") {
+		t.Errorf("more than all may have: %v", err)
+	}
+	if err := set(a, "SET @a = 1"); err != nil {
+		t.Errorf("less than before: %v", err)
+	}
+	if err := set(b, "SET @a = 1"); err != nil {
+		t.Errorf("what another one has given back: %v", err)
+	}
+	if _, err := b.Do(t.Context(), []byte{wire.ComResetConnection}); err != nil {
+		t.Fatal(err)
+	}
+	_ = a.Close()
+	r.await("the end of the session", func(stream.Status) bool { return held.Load() == maxUserVariables-one-before })
+}
+
 // FuzzPrepared: no command about prepared statements does more than to be refused.
 func FuzzPrepared(f *testing.F) {
 	for _, o := range oddCommands() {

@@ -128,9 +128,10 @@ type Server struct {
 	acceptor *wire.Acceptor
 	door     *door
 
-	prepared     holdings // statements of all sessions
-	ownPasswords recently
-	started      time.Time
+	prepared      holdings     // statements of all sessions
+	userVariables atomic.Int64 // their bytes, of all sessions
+	ownPasswords  recently
+	started       time.Time
 
 	ctx    context.Context // done when the server closes
 	cancel context.CancelFunc

@@ -63,6 +63,7 @@ func newSession(s *Server, ws *wire.Session, pc *patientConn) *session {
 // done.
 func (c *session) run(ctx context.Context) {
 	defer c.statements.forget()
+	defer c.sql.Reset()
 	c.ws.SetTimeouts(c.server.cfg.IdleTimeout, 0)
 	stop := context.AfterFunc(ctx, c.interrupt)
 	defer stop()
@@ -325,6 +326,18 @@ func (c *session) UUID() string {
 	_, _ = rand.Read(u[:])                      // never fails
 	u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80 // version 4
 	return u.String()
+}
+
+// maxUserVariables bounds the bytes of the user variables of all sessions together; more: error 1105.
+const maxUserVariables = 64 << 20
+
+// Hold implements sql.Env.
+func (c *session) Hold(bytes int) bool {
+	if bytes <= 0 {
+		c.server.userVariables.Add(int64(bytes))
+		return true
+	}
+	return take(&c.server.userVariables, bytes, maxUserVariables)
 }
 
 var errQueryInterrupted = wire.Errorf(wire.ErQueryInterrupted, "Query execution was interrupted")

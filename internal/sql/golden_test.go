@@ -179,6 +179,8 @@ func (testEnv) WaitExecuted(set gtid.Set, timeout time.Duration) (bool, error) {
 	return set.IsEmpty(), nil
 }
 
+func (testEnv) Hold(int) bool { return true }
+
 func (testEnv) Table(Table) (*ResultSet, error) { return nil, nil }
 
 func (testEnv) SetGlobal(values []GlobalValue) error {

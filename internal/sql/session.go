@@ -21,6 +21,9 @@ type Env interface {
 	WaitExecuted(set gtid.Set, timeout time.Duration) (bool, error)
 	// SetGlobal sets the global values of variables that are Dynamic, all or none.
 	SetGlobal([]GlobalValue) error
+	// Hold takes so many bytes more for user variables, of what those of all sessions may have together;
+	// false: that is less. A negative number gives back, and is never refused.
+	Hold(bytes int) bool
 	// Table returns a table whole, as a SELECT of all its columns has it; nil: there is none.
 	Table(Table) (*ResultSet, error)
 }
@@ -51,14 +54,18 @@ func NewSession(env Env, variables *Variables) *Session {
 	return &Session{env: env, variables: variables, user: map[string]Value{}, overrides: map[*Variable]Value{}}
 }
 
-// Reset forgets everything that the client set, as COM_RESET_CONNECTION and COM_CHANGE_USER demand.
-func (s *Session) Reset() { *s = *NewSession(s.env, s.variables) }
+// Reset forgets everything that the client set, as COM_RESET_CONNECTION and COM_CHANGE_USER demand. It is to be
+// called at the session's end, too: what that holds (Env.Hold) is given back.
+func (s *Session) Reset() {
+	s.env.Hold(-s.userBytes)
+	*s = *NewSession(s.env, s.variables)
+}
 
 // UserVariable returns @name; NULL if it was never set.
 func (s *Session) UserVariable(name string) Value { return s.user[strings.ToLower(name)] }
 
 // setUser sets user variables, all or none: error 1105 if the session's variables would become larger than
-// MaxUserVariables, 3061 for a bad name.
+// MaxUserVariables, or those of all sessions than they may, 3061 for a bad name.
 func (s *Session) setUser(values map[string]Value) error {
 	size, err := s.checkUser(values)
 	if err == nil {
@@ -67,7 +74,8 @@ func (s *Session) setUser(values map[string]Value) error {
 	return err
 }
 
-// checkUser returns how large the session's variables would be.
+// checkUser returns how large the session's variables would be, and holds what that is more than now, for
+// storeUser or dropUser.
 func (s *Session) checkUser(values map[string]Value) (size int, err error) {
 	size = s.userBytes
 	for name, value := range values {
@@ -82,10 +90,17 @@ func (s *Session) checkUser(values map[string]Value) (size int, err error) {
 	if size > MaxUserVariables {
 		return 0, Errorf(1105, "HY000", "kingbus keeps at most %d bytes of user variables per connection", MaxUserVariables)
 	}
+	if more := size - s.userBytes; more > 0 && !s.env.Hold(more) {
+		return 0, Errorf(1105, "HY000", "kingbus keeps no more bytes of user variables of all connections; close some")
+	}
 	return size, nil
 }
 
+// dropUser takes back what checkUser has held.
+func (s *Session) dropUser(size int) { s.env.Hold(min(s.userBytes-size, 0)) }
+
 func (s *Session) storeUser(values map[string]Value, size int) {
+	s.env.Hold(min(size-s.userBytes, 0)) // what is more is held already
 	s.userBytes = size
 	for name, value := range values {
 		if value.kind == KindDatetime {

@@ -72,6 +72,68 @@ func TestUserVariablesAreBounded(t *testing.T) {
 	}
 }
 
+// tightEnv has so many bytes of user variables left.
+type tightEnv struct {
+	testEnv
+	left *int
+}
+
+func (e tightEnv) Hold(bytes int) bool {
+	if bytes > *e.left {
+		return false
+	}
+	*e.left -= bytes
+	return true
+}
+
+// TestUserVariablesOfAll: what all sessions have together is taken by what is kept, and by nothing else.
+func TestUserVariablesOfAll(t *testing.T) {
+	const all, one = 1000, 64 + 1
+	left := all
+	vars, err := NewVariables(DefaultSessionVariables(), []Variable{{Name: "dynamic", Type: VarUint, Dynamic: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, other := NewSession(tightEnv{left: &left}, vars), NewSession(tightEnv{left: &left}, vars)
+	for _, step := range []struct {
+		s    *Session
+		text string
+		code uint16
+		left int
+	}{
+		{s, "set @a = '" + strings.Repeat("x", 500) + "'", 0, all - one - 500},
+		{other, "set @a = '" + strings.Repeat("x", 500) + "'", 1105, all - one - 500},
+		{other, "set @a = 1, @b = 2", 0, all - 3*one - 500},
+		{s, "set @a = 'x'", 0, all - 3*one - 1},
+		{s, "select @a := '" + strings.Repeat("x", 10) + "'", 0, all - 3*one - 10},
+		{s, "set @a = '" + strings.Repeat("x", 20) + "', @@global.dynamic = 8", 1227, all - 3*one - 10}, // refused for the other
+		{s, "set @a = '', @@global.dynamic = 8", 1227, all - 3*one - 10},
+		{s, "set @a = '" + strings.Repeat("x", 20) + "', @@nosuch = 8", 1193, all - 3*one - 10},
+		{s, "set @" + strings.Repeat("n", 65) + " = 1", 3061, all - 3*one - 10},
+	} {
+		if _, err := run(step.s, step.text); code(err) != step.code || left != step.left {
+			t.Errorf("%.60s: %v, %d are left; want error %d, %d", step.text, err, left, step.code, step.left)
+		}
+	}
+	s.Reset()
+	s.Reset()
+	if left != all-2*one {
+		t.Errorf("after Reset %d are left, want %d", left, all-2*one)
+	}
+	if other.Reset(); left != all {
+		t.Errorf("after both %d are left, want %d", left, all)
+	}
+}
+
+// TestVariablesAreBounded: a system variable that may be any text is no way around it.
+func TestVariablesAreBounded(t *testing.T) {
+	s := testSession(t)
+	must(t, s, "set lc_messages = '"+strings.Repeat("x", MaxVariable)+"'")
+	if _, err := run(s, "set lc_messages = '"+strings.Repeat("x", MaxVariable+1)+"'"); code(err) != 1231 {
+		t.Errorf("got %v, want error 1231", err)
+	}
+}
+
 func TestWorkIsBounded(t *testing.T) {
 	s := testSession(t)
 	must(t, s, "set @a = '"+strings.Repeat("x", MaxUserVariables/2)+"'")

@@ -39,6 +39,7 @@ func (s *Session) Set(set *Set) error {
 	}
 	if len(global) > 0 {
 		if err := s.env.SetGlobal(global); err != nil {
+			s.dropUser(size)
 			return err
 		}
 	}

@@ -165,6 +165,9 @@ func (v *Variable) check(value Value) (Value, error) {
 		if !text {
 			return Null, wrongType
 		}
+		if len(value.s) > MaxVariable {
+			return Null, errWrongValue(v.Name, clip(value.s, 64))
+		}
 		return value, nil
 	}
 	if !text && !value.isWhole() {
