@@ -98,17 +98,35 @@ func (d *door) enter(e *entrant, full bool) (evicted bool, refusal *wire.Error) 
 		close(victim.gone)
 		_ = victim.nc.Close() // what its goroutine does with it fails then, and it leaves
 	}
+	v = d.visitorLocked(e.key)
+	v.waiting++
+	v.queued++
+	e.at = d.queue.PushBack(e)
+	return full, nil
+}
+
+// again lets one that has logged in begin to do so once more. It keeps its place in the house
+// meanwhile, and nobody puts it out; it leaves as at first. Or it is refused.
+func (d *door) again(e *entrant) *wire.Error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if v := d.visitor[e.key]; v != nil && v.waiting >= d.most {
+		return errAddressCrowded
+	}
+	d.visitorLocked(e.key).waiting++
+	return nil
+}
+
+func (d *door) visitorLocked(key netip.Prefix) *visitor {
+	v := d.visitor[key]
 	if v == nil {
 		if len(d.visitor) >= maxVisitors {
 			d.forgetLocked()
 		}
 		v = &visitor{}
-		d.visitor[e.key] = v
+		d.visitor[key] = v
 	}
-	v.waiting++
-	v.queued++
-	e.at = d.queue.PushBack(e)
-	return full, nil
+	return v
 }
 
 // victimLocked finds the connection that makes room for one of an address; nil: none does. It is

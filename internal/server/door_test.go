@@ -183,6 +183,27 @@ func TestDoorFair(t *testing.T) {
 			t.Errorf("%v: not the oldest of the other address that is silent", err)
 		}
 	})
+	t.Run("who logs in once more stays", func(t *testing.T) {
+		all := crowd(1, 2)
+		e := all[0]
+		d.loggedIn(e)
+		d.leave(e, false)
+		if err := d.again(e); err != nil {
+			t.Fatal(err)
+		}
+		now = now.Add(time.Hour)
+		for _, want := range all[1:] {
+			if _, victim, err := enter(9, true); err != nil || victim != want {
+				t.Errorf("%v: not who has not logged in", err)
+			}
+		}
+		if d.leave(all[1], false); d.visitor[e.key].waiting != 1 {
+			t.Errorf("%d of its address log in", d.visitor[e.key].waiting)
+		}
+		if d.leave(e, false); d.visitor[e.key] != nil || e.evicted {
+			t.Error("it has not left, or was put out")
+		}
+	})
 	t.Run("each has its own address", func(t *testing.T) {
 		all := crowd(200, 1)
 		for _, e := range all[1:] {

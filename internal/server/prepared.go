@@ -58,12 +58,13 @@ type statement struct {
 // size is what a statement counts without its long data, types included.
 func (st *statement) size() int { return statementCost + len(st.text) + 2*st.params }
 
-// forget drops all statements, as COM_RESET_CONNECTION demands, and the session's end.
+// forget drops all statements, as COM_RESET_CONNECTION demands, and the session's end. Their ids are
+// not given again, as with MySQL: who still uses one means that statement.
 func (s *statements) forget() {
 	for _, st := range s.byID {
 		s.drop(st)
 	}
-	*s = statements{all: s.all}
+	*s = statements{all: s.all, last: s.last}
 }
 
 // add keeps a statement.

@@ -351,23 +351,28 @@ func (s *Server) handle(ctx context.Context, e *entrant) {
 		return
 	}
 	if err != nil {
-		if ctx.Err() == nil {
-			s.count.failedLogins.Add(1)
-			s.log.Info("login failed", "from", nc.RemoteAddr().String(), "error", err)
-		}
+		s.loginFailed(ctx, nc, err)
 		return
 	}
 	defer ws.Close()
-	c := newSession(s, ws, pc)
-	s.mu.Lock()
-	s.mu.sessions[ws.ID] = c
-	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
 		delete(s.mu.sessions, ws.ID)
 		s.mu.Unlock()
 	}()
-	c.run(ctx)
+	for c := newSession(s, ws, pc); c != nil; c = c.next {
+		s.mu.Lock()
+		s.mu.sessions[ws.ID] = c
+		s.mu.Unlock()
+		c.run(ctx)
+	}
+}
+
+func (s *Server) loginFailed(ctx context.Context, nc net.Conn, err error) {
+	if ctx.Err() == nil {
+		s.count.failedLogins.Add(1)
+		s.log.Info("login failed", "from", nc.RemoteAddr().String(), "error", err)
+	}
 }
 
 // refusal is what clients of an unfit node hear, nil if it is fit. 1053 is not

@@ -20,7 +20,8 @@ import (
 	"kingbus/internal/wire"
 )
 
-// session is one client that has logged in. Its goroutine owns everything but mu.
+// session is one client that has logged in, as long as it is the same user. Its goroutine owns
+// everything but mu.
 type session struct {
 	server     *Server
 	ws         *wire.Session
@@ -31,6 +32,7 @@ type session struct {
 	db         string
 	since      time.Time
 	ctx        context.Context // of the statement that runs
+	next       *session        // that of the user to whom the client has changed
 
 	mu struct {
 		sync.Mutex
@@ -191,6 +193,9 @@ func (c *session) command(ctx context.Context, cmd byte, payload []byte) (again 
 		c.sql.Reset()
 		c.statements.forget()
 		return true, c.ws.WriteOK(wire.OK{Status: wire.StatusAutocommit})
+	case wire.ComChangeUser:
+		c.next = c.changeUser(ctx, payload)
+		return false, nil
 	case wire.ComStmtPrepare:
 		return c.guarded(func() error { return c.prepare(payload) })
 	case wire.ComStmtExecute:
@@ -225,6 +230,31 @@ func (c *session) command(ctx context.Context, cmd byte, payload []byte) (again 
 		return c.dumpOrRefuse(ctx, req, refusal)
 	}
 	return true, c.ws.WriteError(wire.Errorf(wire.ErUnknownCom, "Unknown command"))
+}
+
+// changeUser is COM_CHANGE_USER: a login as the first one, and what the session was is over. Only who
+// has registered as a replica still is one. nil: it was refused, and the connection ends.
+func (c *session) changeUser(ctx context.Context, payload []byte) *session {
+	c.setState("Change user", "")
+	s, e := c.server, c.pc.entrant
+	if refusal := s.door.again(e); refusal != nil {
+		s.count.refused.Add(1)
+		_ = errors.Join(c.ws.WriteError(refusal), c.ws.Flush()) // the session ends either way
+		return nil
+	}
+	c.pc.checking = false
+	ws, err := s.acceptor.ChangeUser(ctx, c.ws, payload)
+	s.door.leave(e, c.pc.checking)
+	if err != nil {
+		s.loginFailed(ctx, c.pc, err)
+		return nil
+	}
+	next := newSession(s, ws, c.pc)
+	next.statements.last = c.statements.last
+	c.mu.Lock()
+	next.mu.reg = c.mu.reg
+	c.mu.Unlock()
+	return next
 }
 
 // guarded runs what reads and evaluates a client's text. A panic there is a bug of ours, and ends

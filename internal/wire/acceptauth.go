@@ -7,8 +7,8 @@ import (
 
 // authenticate checks the login against the account. Every refusal is the same
 // error 1045, and an unknown user goes through the steps of a known one. The greeting
-// named the plugin greeted.
-func (a *Acceptor) authenticate(ctx context.Context, s *Session, l *login, greeted string, nonce []byte) error {
+// named the plugin greeted; "" is no greeting, but a change of user, which has the client answer anew.
+func (a *Acceptor) authenticate(ctx context.Context, s *Session, l *login, greeted string) error {
 	if a.cfg.Admit != nil && !a.cfg.Admit(s.raw) {
 		return Errorf(ErConCount, "Too many connections from this address wait to hear that their login has failed")
 	}
@@ -24,6 +24,12 @@ func (a *Acceptor) authenticate(ctx context.Context, s *Session, l *login, greet
 		plugin = PluginNative
 	}
 	want := a.choosePlugin(v, plugin)
+	nonce := s.nonce
+	if greeted == "" && want != PluginNative {
+		// With native, clients answer to the greeting's nonce whatever comes now, and MySQL uses it
+		// again (native_password_auth_client, native_password_authenticate).
+		nonce = newNonce()
+	}
 	// A client that prefers a plugin other than the greeting's sends nothing for
 	// a start, as its nonce has not come yet (client_mpvio_read_packet).
 	waiting := l.caps&ClientPluginAuth != 0 && plugin != greeted && len(answer) == 0
@@ -32,7 +38,7 @@ func (a *Acceptor) authenticate(ctx context.Context, s *Session, l *login, greet
 			return unsupportedClient()
 		}
 		var err error
-		if answer, err = switchAuth(s, want, nonce); err != nil {
+		if answer, err = switchAuth(s, want, nonce[:]); err != nil {
 			return err
 		}
 	}
@@ -45,9 +51,9 @@ func (a *Acceptor) authenticate(ctx context.Context, s *Session, l *login, greet
 		switch want {
 		case PluginNative:
 			// Compared with something in any case, for the time that it takes.
-			good = v.hasNative() && checkNative(answer, nonce, v.native)
+			good = v.hasNative() && checkNative(answer, nonce[:], v.native)
 		default:
-			if good, err = a.checkSHA2(ctx, s, l.user, v, answer, nonce); err != nil {
+			if good, err = a.checkSHA2(ctx, s, l.user, v, answer, nonce[:]); err != nil {
 				return err
 			}
 		}

@@ -131,7 +131,8 @@ type Session struct {
 	MaxPacket   uint32
 	Version     string // the server version that the client was told
 
-	caps uint32 // those both sides have
+	caps  uint32          // those both sides have
+	nonce [nonceSize]byte // of the greeting
 
 	counted, delayed bool // its failure was, in the login
 }
@@ -211,14 +212,18 @@ func (a *Acceptor) nextID() uint32 {
 	}
 }
 
-// login answers the client's mistakes with an error packet.
 func (a *Acceptor) login(ctx context.Context, c *Conn, id uint32) (*Session, error) {
 	c.r.exact = true
 	s := &Session{Conn: c, ID: id, Host: hostOf(c.raw), Version: a.cfg.Version}
 	if a.cfg.VersionNow != nil {
 		s.Version = a.cfg.VersionNow()
 	}
-	err := a.handshake(ctx, s)
+	return s, a.conclude(ctx, s, a.handshake(ctx, s))
+}
+
+// conclude tells the client why its login has failed, where there is something to tell, and
+// returns that; nil: it has not.
+func (a *Acceptor) conclude(ctx context.Context, s *Session, err error) error {
 	var refusal *Error
 	if IsCode(err, ErAccessDenied) {
 		a.failed(s)
@@ -226,14 +231,14 @@ func (a *Acceptor) login(ctx context.Context, c *Conn, id uint32) (*Session, err
 	}
 	if errors.As(err, &refusal) {
 		if s.WriteError(refusal) == nil {
-			_ = c.Flush()
+			_ = s.Flush()
 		}
 	} else if errors.Is(err, ErrMalformed) {
 		if s.WriteError(Errorf(ErHandshake, "Bad handshake")) == nil {
-			_ = c.Flush()
+			_ = s.Flush()
 		}
 	}
-	return s, err
+	return err
 }
 
 func hostOf(nc net.Conn) string {
@@ -248,9 +253,9 @@ func hostOf(nc net.Conn) string {
 }
 
 func (a *Acceptor) handshake(ctx context.Context, s *Session) error {
-	nonce := newNonce()
+	s.nonce = newNonce()
 	g := Greeting{
-		Version: s.Version, ConnectionID: s.ID, Nonce: nonce[:], Capabilities: a.caps,
+		Version: s.Version, ConnectionID: s.ID, Nonce: s.nonce[:], Capabilities: a.caps,
 		Collation: byte(CollationUTF8MB49), Status: StatusAutocommit, Plugin: PluginCachingSHA2,
 	}
 	if a.cfg.AllowNative && g.IsMariaDB() {
@@ -268,13 +273,19 @@ func (a *Acceptor) handshake(ctx context.Context, s *Session) error {
 		return err
 	}
 	s.caps = l.caps & a.caps
+	return a.admit(ctx, s, l, g.Plugin)
+}
+
+// admit checks a login, which says what the session is, and tells the client that it is right. See
+// authenticate for greeted.
+func (a *Acceptor) admit(ctx context.Context, s *Session, l *login, greeted string) error {
 	s.User, s.Database, s.Attributes = l.user, l.database, l.attributes
 	s.Collation, s.MaxPacket = l.collation, l.maxPacket
 	if a.cfg.RequireTLS && !s.secure() {
 		return Errorf(ErSecureTransportRequired,
 			"Connections using insecure transport are prohibited while --require_secure_transport=ON.")
 	}
-	if err := a.authenticate(ctx, s, l, g.Plugin, nonce[:]); err != nil {
+	if err := a.authenticate(ctx, s, l, greeted); err != nil {
 		return err
 	}
 	if a.cfg.LoggedIn != nil {

@@ -29,6 +29,11 @@ func (c *Client) authenticate(l *login) error {
 	if err := c.send(p); err != nil {
 		return err
 	}
+	return c.answerUntilOK(nonce)
+}
+
+// answerUntilOK goes on when the login, or a change of user, has been sent.
+func (c *Client) answerUntilOK(nonce []byte) error {
 	switched := false
 	for range maxAuthRounds {
 		p, err := c.conn.ReadPacket(maxAuth)

@@ -9,8 +9,8 @@
 // Layers, from the bottom up:
 //
 //	Conn      framing: packets, sequence numbers, payloads of any size streamed
-//	Client    the client role: Dial, Query, Ping, Command
-//	Acceptor  the server role: Accept makes a Session of a net.Conn
+//	Client    the client role: Dial, Query, Ping, Command, ChangeUser
+//	Acceptor  the server role: Accept makes a Session of a net.Conn, ChangeUser of a Session another
 //	Session   commands in; OK, EOF, errors and result sets out
 //
 // The formats are those of MySQL's manual, "Client/Server Protocol" (page names

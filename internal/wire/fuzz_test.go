@@ -110,6 +110,33 @@ func FuzzLogin(f *testing.F) {
 	})
 }
 
+func FuzzChangeUser(f *testing.F) {
+	caps := offered
+	l := login{caps: caps, user: "u", database: "d", plugin: PluginCachingSHA2, attributes: []Attribute{{"a", "b"}}}
+	p, err := l.appendChangeUser(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(p[1:])
+	f.Add([]byte("u\x00\x03abcd\x00\x2d\x00plugin\x00"))
+	f.Fuzz(func(t *testing.T, p []byte) {
+		l, err := parseChangeUser(p, caps)
+		if err != nil {
+			if !errors.Is(err, ErrMalformed) {
+				t.Error(err)
+			}
+			return
+		}
+		b, err := l.appendChangeUser(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := parseChangeUser(b[1:], caps); err != nil || !reflect.DeepEqual(again, l) {
+			t.Errorf("got %+v, %v\nwant %+v", again, err, l)
+		}
+	})
+}
+
 func FuzzAuthSwitch(f *testing.F) {
 	addGolden(f, "mysql-9.7-login")
 	f.Add([]byte(PluginNative + "\x00abcdefghijklmnopqrst\x00"))

@@ -138,17 +138,21 @@ func (l *login) appendTo(b []byte) ([]byte, error) {
 	if l.caps&ClientPluginAuth != 0 {
 		b = append(append(b, l.plugin...), 0)
 	}
-	if l.caps&ClientConnectAttrs != 0 {
-		var attrs []byte
-		for _, a := range l.attributes {
-			attrs = AppendLenEncString(AppendLenEncString(attrs, a.Name), a.Value)
-		}
-		if len(attrs) > maxAttrs {
-			return nil, fmt.Errorf("wire: connect attributes exceed %d bytes", maxAttrs)
-		}
-		b = AppendLenEncString(b, attrs)
+	return l.appendAttributes(b)
+}
+
+func (l *login) appendAttributes(b []byte) ([]byte, error) {
+	if l.caps&ClientConnectAttrs == 0 {
+		return b, nil
 	}
-	return b, nil
+	var attrs []byte
+	for _, a := range l.attributes {
+		attrs = AppendLenEncString(AppendLenEncString(attrs, a.Name), a.Value)
+	}
+	if len(attrs) > maxAttrs {
+		return nil, fmt.Errorf("wire: connect attributes exceed %d bytes", maxAttrs)
+	}
+	return AppendLenEncString(b, attrs), nil
 }
 
 // parseLoginHead decodes what an SSLRequest and a login begin with. A client of

@@ -86,8 +86,10 @@ func startServer(t testing.TB, cfg AcceptorConfig, tweaks ...func(*Acceptor)) *t
 				}
 				defer sess.Close()
 				defer sess.CloseOn(ctx)()
-				s.sessions <- sess
-				answerStatements(sess)
+				for sess != nil {
+					s.sessions <- sess
+					sess = s.answerStatements(ctx, sess)
+				}
 			})
 		}
 	})
@@ -99,15 +101,22 @@ func startServer(t testing.TB, cfg AcceptorConfig, tweaks ...func(*Acceptor)) *t
 	return s
 }
 
-func answerStatements(s *Session) {
+// answerStatements returns the session that comes after a change of user.
+func (srv *testServer) answerStatements(ctx context.Context, s *Session) *Session {
 	for {
 		cmd, p, err := s.ReadCommand(1 << 20)
 		if err != nil {
-			return
+			return nil
 		}
 		switch cmd {
 		case ComQuit:
-			return
+			return nil
+		case ComChangeUser:
+			next, err := srv.acceptor.ChangeUser(ctx, s, p)
+			if err != nil {
+				srv.failures <- err
+			}
+			return next
 		case ComPing:
 			err = s.WriteOK(OK{Status: StatusAutocommit})
 		case ComQuery:
@@ -118,7 +127,7 @@ func answerStatements(s *Session) {
 			err = s.WriteError(Errorf(ErUnknownCom, "Unknown command"))
 		}
 		if err != nil || s.Flush() != nil {
-			return
+			return nil
 		}
 	}
 }
@@ -180,7 +189,7 @@ func clientConfig(addr, user string) ClientConfig {
 }
 
 // TestLoginMatrix logs our client in to our server: each kind of account, each
-// TLS mode, with and without RSA.
+// TLS mode, with and without RSA, at first, and in the place of somebody else.
 func TestLoginMatrix(t *testing.T) {
 	serverTLS, pool := testTLS()
 	accts := accounts{
@@ -261,7 +270,7 @@ func TestLoginMatrix(t *testing.T) {
 		tests[len(tests)-1].client = func(c *ClientConfig) { c.Password = nil }
 	}
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
+		check := func(t *testing.T, change bool) {
 			cfg := AcceptorConfig{Accounts: accts, TLS: serverTLS, RSAKey: testKeys(), AllowNative: true}
 			if tt.server != nil {
 				tt.server(&cfg)
@@ -271,11 +280,20 @@ func TestLoginMatrix(t *testing.T) {
 			if tt.client != nil {
 				tt.client(&cc)
 			}
-			c, err := Dial(testContext(t), cc)
-			if tt.fail != nil {
-				if c != nil {
-					c.Close()
+			var c *Client
+			var err error
+			if change {
+				first := cc
+				first.User, first.Password, first.Database = "digest", []byte(secret), "before"
+				if c, err = Dial(testContext(t), first); err == nil {
+					defer c.Close()
+					<-srv.sessions
+					err = c.ChangeUser(testContext(t), tt.user, cc.Password, "")
 				}
+			} else if c, err = Dial(testContext(t), cc); err == nil {
+				defer c.Close()
+			}
+			if tt.fail != nil {
 				if !tt.fail(err) {
 					t.Fatalf("got %v", err)
 				}
@@ -294,19 +312,20 @@ func TestLoginMatrix(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer c.Close()
 			s := <-srv.sessions
 			if c.Plugin() != tt.plugin || s.Plugin != tt.plugin {
 				t.Errorf("plugin: client %s, server %s, want %s", c.Plugin(), s.Plugin, tt.plugin)
 			}
-			if s.User != tt.user || s.Host != "127.0.0.1" || s.Attribute("_client_role") != "binary_log_listener" {
+			if s.User != tt.user || s.Host != "127.0.0.1" || s.Database != "" || s.Attribute("_client_role") != "binary_log_listener" {
 				t.Errorf("session %q@%q %v", s.User, s.Host, s.Attributes)
 			}
 			if got, want := s.Secure(), cc.TLSMode != TLSDisabled; got != want {
 				t.Errorf("secure: %v, want %v", got, want)
 			}
 			checkStatements(t, c)
-		})
+		}
+		t.Run(tt.name, func(t *testing.T) { check(t, false) })
+		t.Run(tt.name+" as another", func(t *testing.T) { check(t, true) })
 	}
 }
 
