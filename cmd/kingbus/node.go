@@ -115,9 +115,11 @@ func newNode(cfg *config.Config, log *slog.Logger) (*node, error) {
 		}
 	}
 	if files := cfg.Peers.TLS; files.Cert != "" {
-		if n.peerTLS, err = peer.LoadTLS(files.Cert, files.Key, files.CA); err != nil {
+		n.peerTLS, err = n.reloadTLS(files, "other nodes", func() (*tls.Config, error) { return peer.LoadTLS(files.Cert, files.Key, files.CA) })
+		if err != nil {
 			return nil, withCode(exitUsage, err)
 		}
+		n.warnOfEnd(n.peerTLS, "other nodes")
 	}
 	if cfg.Replica.User != "" {
 		// The native form is for replicas before 5.7.23 and MariaDB, which know
@@ -322,17 +324,22 @@ func (n *node) startServer(context.Context) error {
 
 // serverTLS shows the certificate of files, as they are at each login, to those who are called so.
 func (n *node) serverTLS(files wire.TLSFiles, whom string) (*tls.Config, error) {
-	cfg, err := wire.ReloadServerTLS(files, func(leaf *x509.Certificate, err error) {
+	cfg, err := n.reloadTLS(files, whom, func() (*tls.Config, error) { return wire.LoadServerTLS(files) })
+	if err != nil {
+		return nil, fmt.Errorf("TLS towards %s: %w", whom, err)
+	}
+	return cfg, nil
+}
+
+// reloadTLS is what load makes of files, as they are at each handshake.
+func (n *node) reloadTLS(files wire.TLSFiles, whom string, load func() (*tls.Config, error)) (*tls.Config, error) {
+	return keys.ReloadTLS(files.Paths(), load, func(leaf *x509.Certificate, err error) {
 		if err != nil {
 			n.log.Error("the new certificate cannot be used; the old one is shown", "to", whom, "error", err)
 			return
 		}
 		n.log.Info("a new certificate is shown", "to", whom, "not_after", leaf.NotAfter)
 	})
-	if err != nil {
-		return nil, fmt.Errorf("TLS towards %s: %w", whom, err)
-	}
-	return cfg, nil
 }
 
 func (n *node) warnOfEnd(cfg *tls.Config, whom string) {

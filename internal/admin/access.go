@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"net"
@@ -13,6 +12,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"kingbus/internal/keys"
 )
 
 // Authorize gives a request the token.
@@ -74,7 +75,7 @@ func (s *Server) caller(r *http.Request) caller {
 // trusted tells whether a certificate that was good when its connection began still is: the
 // authority may have been replaced since, and the certificate has an end.
 func (s *Server) trusted(shown []*x509.Certificate) bool {
-	cfg := s.presentTLS()
+	cfg := keys.PresentTLS(s.cfg.TLS)
 	if cfg == nil || cfg.ClientCAs == nil { // nil would be all authorities of the system
 		return false
 	}
@@ -142,21 +143,10 @@ func (s *Server) foreign(host string) error {
 	case err == nil:
 		return nil
 	}
-	if shown := s.presentTLS().Certificates; len(shown) == 0 || shown[0].Leaf == nil || shown[0].Leaf.VerifyHostname(host) != nil {
+	if shown := keys.PresentTLS(s.cfg.TLS).Certificates; len(shown) == 0 || shown[0].Leaf == nil || shown[0].Leaf.VerifyHostname(host) != nil {
 		return &failure{CodeMisdirected, errors.New("the certificate of this node was not issued for that host"), "use an address of the node, or a name for which its certificate was issued"}
 	}
 	return nil
-}
-
-// presentTLS returns what is shown, and who is trusted, at present; nil without TLS.
-func (s *Server) presentTLS() *tls.Config {
-	cfg := s.cfg.TLS
-	if cfg != nil && cfg.GetConfigForClient != nil { // it is reloaded
-		if now, err := cfg.GetConfigForClient(&tls.ClientHelloInfo{}); err == nil && now != nil {
-			cfg = now
-		}
-	}
-	return cfg
 }
 
 // guarded answers only those who are authorized.

@@ -42,7 +42,7 @@ func issue(t *testing.T, dir string, hosts ...string) (wire.TLSFiles, *keys.Mate
 // newTLSServer has the certificate of files, and lets in who shows one of their authority.
 func newTLSServer(t *testing.T, files wire.TLSFiles) *Server {
 	t.Helper()
-	cfg, err := wire.ReloadServerTLS(files, func(*x509.Certificate, error) {})
+	cfg, err := keys.ReloadTLS(files.Paths(), func() (*tls.Config, error) { return wire.LoadServerTLS(files) }, func(*x509.Certificate, error) {})
 	if err != nil {
 		t.Fatal(err)
 	}

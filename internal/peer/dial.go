@@ -11,11 +11,14 @@ import (
 	"net"
 	"syscall"
 	"time"
+
+	"kingbus/internal/keys"
 )
 
 // Config is shared by both roles.
 type Config struct {
-	// TLS protects all connections; nil: in clear. One config serves both roles, see LoadTLS.
+	// TLS protects all connections; nil: in clear. One config serves both roles, see LoadTLS; it may be one
+	// of keys.ReloadTLS.
 	TLS *tls.Config
 	// Dial replaces net.Dialer if set.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -88,7 +91,7 @@ func dialError(ctx context.Context, address string, err error) error {
 // greet goes through TLS and says the client's introduction.
 func (c *Conn) greet(cfg *tls.Config, address string, said []byte) (Hello, error) {
 	if cfg != nil {
-		cfg = cfg.Clone()
+		cfg = keys.PresentTLS(cfg).Clone()
 		if host, _, err := net.SplitHostPort(address); err == nil && cfg.ServerName == "" {
 			cfg.ServerName = host
 		}

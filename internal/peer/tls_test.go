@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"kingbus/internal/keys"
 )
 
 // authority signs certificates for one key, which all nodes of a test share.
@@ -245,6 +247,92 @@ func TestLoadTLSRefuses(t *testing.T) {
 	} {
 		if _, err := LoadTLS(tt.cert, tt.key, tt.ca); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
+		}
+	}
+}
+
+// TestTLSReload: files that are replaced count from the next connection on, in both roles; those that
+// cannot be used do not, and connections that are there go on.
+func TestTLSReload(t *testing.T) {
+	old, next := newAuthority(t, "CA"), newAuthority(t, "next CA")
+	type side struct {
+		files []string // certificate, key, authority
+		cfg   *tls.Config
+		told  chan error
+	}
+	replace := func(to, with string) {
+		t.Helper()
+		text, err := os.ReadFile(with)
+		if err == nil {
+			err = errors.Join(os.WriteFile(to+".new", text, 0o600), os.Rename(to+".new", to))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	install := func(s *side, a *authority) {
+		t.Helper()
+		for i, with := range []string{a.issue(t, nil), a.key, a.file} {
+			replace(s.files[i], with)
+		}
+	}
+	newSide := func() *side {
+		s := &side{told: make(chan error, 8)}
+		for _, name := range []string{"cert", "key", "ca"} {
+			s.files = append(s.files, t.TempDir()+"/"+name)
+		}
+		install(s, old)
+		var err error
+		s.cfg, err = keys.ReloadTLS(s.files, func() (*tls.Config, error) { return LoadTLS(s.files[0], s.files[1], s.files[2]) },
+			func(_ *x509.Certificate, err error) { s.told <- err })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	client, server := newSide(), newSide()
+	_, addr := start(t, Config{TLS: server.cfg}, &node{})
+	dial := func() (*Conn, error) {
+		c, _, err := Dial(testContext(t), Config{TLS: client.cfg}, addr, hello)
+		if err == nil {
+			t.Cleanup(func() { _ = c.Close() })
+		}
+		return c, err
+	}
+	first, err := dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	install(server, next)
+	if _, err := dial(); err == nil {
+		t.Error("the server shows its old certificate, or the client trusts any")
+	}
+	if err := <-server.told; err != nil {
+		t.Error(err)
+	}
+	install(client, next)
+	second, err := dial()
+	if err != nil {
+		t.Fatalf("with both replaced: %v", err)
+	}
+	if err := <-client.told; err != nil {
+		t.Error(err)
+	}
+	// A certificate of another authority than the file's is good for nothing.
+	replace(client.files[0], old.issue(t, nil))
+	third, err := dial()
+	if err != nil {
+		t.Fatalf("with what cannot be used: %v", err)
+	}
+	if err := <-client.told; err == nil {
+		t.Error("nobody was told")
+	}
+	for i, c := range []*Conn{first, second, third} {
+		if err := c.WriteFrame([]byte("still there")); err != nil {
+			t.Errorf("connection %d: %v", i, err)
+		}
+		if b, err := c.ReadFrame(); err != nil || string(b) != "still there" {
+			t.Errorf("connection %d: %q, %v", i, b, err)
 		}
 	}
 }

@@ -116,7 +116,7 @@ func TestReloadTLS(t *testing.T) {
 		err  error
 	}
 	told := make(chan news, 8)
-	server, err := ReloadServerTLS(files, func(leaf *x509.Certificate, err error) { told <- news{leaf, err} })
+	server, err := keys.ReloadTLS(files.Paths(), func() (*tls.Config, error) { return LoadServerTLS(files) }, func(leaf *x509.Certificate, err error) { told <- news{leaf, err} })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -117,6 +117,9 @@ func (f TLSFiles) load() (*tls.Config, *x509.CertPool, error) {
 	return cfg, pool, nil
 }
 
+// Paths are those of the files; "" is one that is not given.
+func (f TLSFiles) Paths() []string { return []string{f.Cert, f.Key, f.CA} }
+
 // allCipherSuites adds those that Go leaves out by default, RSA key exchange
 // above all: servers old enough to need TLS 1.0 have little else.
 func allCipherSuites() []uint16 {
