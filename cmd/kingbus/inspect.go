@@ -110,7 +110,7 @@ func (in *inspection) run(fsys vfs.FS) error {
 	for _, p := range f.Problems {
 		in.damaged("%v", p)
 	}
-	in.printf("data folder   %s, format %d", in.dir, f.Format)
+	in.printf("data folder   %s, folder format %d", in.dir, f.Format)
 	if f.ClusterID == 0 {
 		in.printf("node          no cluster yet, raft id %d", f.RaftID)
 	} else {
@@ -140,7 +140,7 @@ func (in *inspection) partial() bool {
 
 func (in *inspection) checkpoints() {
 	for _, c := range in.folder.Checkpoints {
-		in.printf("checkpoint    %s: entry %d of term %d, %s", filepath.Base(c.File), c.Index, c.Term, bytesText(uint64(c.Size)))
+		in.printf("checkpoint    %s: entry %d of term %d, data format %d, %s", filepath.Base(c.File), c.Index, c.Term, c.Format, bytesText(uint64(c.Size)))
 		for _, m := range c.Members {
 			who := memberText(m)
 			if m.Name != "" {

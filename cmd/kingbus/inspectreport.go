@@ -12,7 +12,7 @@ import (
 // inspected is what `kingbus inspect --json` prints. Sizes are in bytes.
 type inspected struct {
 	Dir     string `json:"dir"`
-	Format  int    `json:"format"`
+	Format  int    `json:"format"`            // of the folder; that of data is the checkpoints'
 	Cluster uint64 `json:"cluster_id,string"` // 0: it belongs to none yet
 	RaftID  uint64 `json:"raft_id,string"`
 	// Installing: it was fetching its log from other nodes, and has only a part.
@@ -45,6 +45,7 @@ type inspectedCheckpoint struct {
 	Size         int64              `json:"size"`
 	Index        uint64             `json:"index"`
 	Term         uint64             `json:"term"`
+	Format       uint16             `json:"format"` // of data, which the cluster writes
 	Members      []cluster.Member   `json:"members"`
 	End          stream.Coordinates `json:"end"`
 	Transactions uint64             `json:"transactions"`
@@ -81,7 +82,7 @@ func (in *inspection) report() inspected {
 	for i, c := range f.Checkpoints {
 		s := in.states[i]
 		out.Checkpoints = append(out.Checkpoints, inspectedCheckpoint{
-			filepath.Base(c.File), c.Size, c.Index, c.Term, append([]cluster.Member{}, c.Members...), s.End, s.Transactions, s.Executed, s.Purged,
+			filepath.Base(c.File), c.Size, c.Index, c.Term, c.Format, append([]cluster.Member{}, c.Members...), s.End, s.Transactions, s.Executed, s.Purged,
 		})
 	}
 	for _, s := range in.segments {

@@ -182,7 +182,7 @@ func TestInspect(t *testing.T) {
 	dir, files := makeFolder(t)
 	before := snapshot(t, dir)
 	r := call(t, nil, "inspect", "--entries", dir)
-	for _, want := range []string{"format 1", "the stream ends at", "binlog.000002", "link epoch", "identity server id", "last entry    term 2, entry 60", "rotate file 1: binlog.000001", "Xid", "healthy"} {
+	for _, want := range []string{"folder format 1", "data format 2, ", "the stream ends at", "binlog.000002", "link epoch", "identity server id", "last entry    term 2, entry 60", "rotate file 1: binlog.000001", "Xid", "healthy"} {
 		if !strings.Contains(r.stdout, want) {
 			t.Errorf("no %q in\n%.3000s", want, r.stdout)
 		}
@@ -195,8 +195,8 @@ func TestInspect(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.stdout), &found); err != nil || r.code != 0 || r.stderr != "" {
 		t.Errorf("as JSON: %v, %+v", err, r)
 	}
-	if found.LastTerm != 2 || len(found.Segments) < 3 || found.Segments[0].First == 0 || found.LastEntry != found.Segments[len(found.Segments)-1].Last || len(found.Checkpoints) == 0 ||
-		found.Checkpoints[len(found.Checkpoints)-1].End.File == "" || found.Events == 0 || len(found.Damage) > 0 || found.Index.Files == 0 {
+	if found.Format != 1 || found.LastTerm != 2 || len(found.Segments) < 3 || found.Segments[0].First == 0 || found.LastEntry != found.Segments[len(found.Segments)-1].Last || len(found.Checkpoints) == 0 ||
+		found.Checkpoints[len(found.Checkpoints)-1].End.File == "" || found.Checkpoints[len(found.Checkpoints)-1].Format != 2 || found.Events == 0 || len(found.Damage) > 0 || found.Index.Files == 0 {
 		t.Errorf("as JSON: %s", r.stdout)
 	}
 	if after := snapshot(t, dir); after != before {

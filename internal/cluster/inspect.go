@@ -32,6 +32,7 @@ type FolderCheckpoint struct {
 	File        string
 	Size        int64 // bytes
 	Index, Term uint64
+	Format      uint16 // that the group writes
 	Members     []Member
 	State       []byte // as the state machine encoded it
 }
@@ -95,7 +96,7 @@ func Inspect(fsys vfs.FS, dir string) (Folder, error) {
 			continue
 		}
 		found.Checkpoints = append(found.Checkpoints, FolderCheckpoint{
-			File: name, Size: int64(len(b)), Index: c.index, Term: c.term, Members: c.group.members, State: c.state,
+			File: name, Size: int64(len(b)), Index: c.index, Term: c.term, Format: c.group.format, Members: c.group.members, State: c.state,
 		})
 	}
 	return found, nil
