@@ -14,6 +14,7 @@ import (
 
 	"kingbus/internal/admin"
 	"kingbus/internal/cluster"
+	"kingbus/internal/semisync"
 	"kingbus/internal/vfs"
 )
 
@@ -86,13 +87,14 @@ func TestStatusText(t *testing.T) {
 		Ready: true, Now: time.Unix(5000, 0),
 		Node:    admin.Node{Term: 3},
 		Cluster: admin.Cluster{Name: "n1", Role: admin.RoleFollower, Leader: "n2", LeaderID: 2, Members: []cluster.MemberStatus{memberStatus("n1", nil), memberStatus("n2", nil)}},
-		Source:  admin.Source{Address: "db:3306", State: admin.SourceFollowed, Error: "this is old", ErrorAt: time.Unix(4000, 0)},
+		Source: admin.Source{Address: "db:3306", State: admin.SourceFollowed, Error: "this is old", ErrorAt: time.Unix(4000, 0),
+			LeaderSemiSync: &semisync.Status{Mode: semisync.ModeAuto, State: semisync.StateWaiting, Since: time.Unix(4990, 0), Acknowledged: 7}},
 	}
 	var b bytes.Buffer
 	if err := printStatus(&b, st); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"follower in term 3", "followed by the leader, n2, at db:3306", "  last error   this is old", "2 nodes, 2 of which vote", "NAME  ADDRESS"} {
+	for _, want := range []string{"follower in term 3", "followed by the leader, n2, at db:3306", "  last error   this is old", "  semi-sync    the source waits for kingbus, since 10s ago; 7 acknowledgements", "2 nodes, 2 of which vote", "NAME  ADDRESS"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.String())
 		}

@@ -155,6 +155,9 @@ func (n *node) sourceStatus(st stream.Status, group admin.Cluster) admin.Source 
 			out.State, out.Error, out.ErrorAt = admin.SourceFollowed, "", time.Time{}
 			if l := n.leaderLink(group.Leader); l != nil {
 				out.Error, out.ErrorAt, out.NextStep, out.Received = l.Error, utc(l.ErrorAt), l.NextStep, l.Received
+				if l.Running == "Yes" {
+					out.LeaderSemiSync = l.SemiSync
+				}
 			}
 		}
 	case s.Problem == nil && s.LastError != "" && !out.Connected:

@@ -197,17 +197,9 @@ func printSource(row func(name, format string, args ...any), st admin.Status) {
 		row("  TLS", "%s", printable(secure))
 	}
 	if s.Connected {
-		row("  semi-sync", "%s", semiSyncText(st.Now, s.SemiSync))
-		if c := s.SemiSync.Chain; c != nil {
-			row("  acknowledge", "%s", chainText(st.Now, c))
-			for _, r := range c.Have {
-				at := ""
-				if r.Node != "" {
-					at = " at node " + printable(r.Node)
-				}
-				row("", "replica %s%s has %s", printable(r.Replica), at, coordinates(printable(r.At.File), r.At.Pos))
-			}
-		}
+		printSemiSync(row, st.Now, s.SemiSync)
+	} else if s.LeaderSemiSync != nil {
+		printSemiSync(row, st.Now, *s.LeaderSemiSync)
 	}
 	if s.Coordinates.File != "" {
 		row("  committed", "up to %s of the source", s.Coordinates)
@@ -227,6 +219,21 @@ func printSource(row func(name, format string, args ...any), st admin.Status) {
 	}
 	if !s.NextTry.IsZero() {
 		row("  next try", "in %s", span(max(0, s.NextTry.Sub(st.Now))))
+	}
+}
+
+func printSemiSync(row func(name, format string, args ...any), now time.Time, s semisync.Status) {
+	row("  semi-sync", "%s", semiSyncText(now, s))
+	if s.Chain == nil {
+		return
+	}
+	row("  acknowledge", "%s", chainText(now, s.Chain))
+	for _, r := range s.Chain.Have {
+		at := ""
+		if r.Node != "" {
+			at = " at node " + printable(r.Node)
+		}
+		row("", "replica %s%s has %s", printable(r.Replica), at, coordinates(printable(r.At.File), r.At.Pos))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"kingbus/internal/admin"
 	"kingbus/internal/hook"
+	"kingbus/internal/semisync"
 	"kingbus/internal/server"
 	"kingbus/internal/stream"
 )
@@ -34,6 +35,7 @@ type linkTold struct {
 	NextStep    string             `json:"next_step,omitempty"`
 	Heartbeats  uint64             `json:"heartbeats"`
 	HeartbeatAt time.Time          `json:"heartbeat_at,omitzero"`
+	SemiSync    *semisync.Status   `json:"semi_sync,omitempty"` // nil: it does not tell
 }
 
 // heardLink is what the node that leads has told; nil: it has no source.
@@ -49,6 +51,9 @@ const linkAge = 5 * time.Second
 // linkEvery is how often the link is looked at for the others. Reports go to each of them, and when
 // replicas of followers have acknowledged something.
 const linkEvery = 400 * time.Millisecond
+
+// toldReplicas is of how many replicas it is told what they have: as many as can be waited for.
+const toldReplicas = 64
 
 func (n *node) tell() json.RawMessage {
 	b, _ := json.Marshal(nodeTold{Replicas: n.waits.Have(), Link: n.ownLink()}) // cannot fail
@@ -69,8 +74,12 @@ func (n *node) ownLink() *linkTold {
 	if r := n.linkStatus(self); r != nil {
 		next := n.sourceStatus(st.Status(), self).NextStep
 		const most = 512 // bytes of text
+		semi := n.semi.Status()
+		if c := semi.Chain; c != nil {
+			c.Have = c.Have[:min(len(c.Have), toldReplicas)]
+		}
 		l = &linkTold{r.Running, r.State, r.TLS, r.ByGTID, r.Received, r.Behind, r.Known, r.Errno, r.Error[:min(len(r.Error), most)], r.ErrorAt,
-			next[:min(len(next), most)], r.Heartbeats, r.HeartbeatAt}
+			next[:min(len(next), most)], r.Heartbeats, r.HeartbeatAt, &semi}
 	}
 	n.telling.Store(&heardLink{at: time.Now(), linkTold: l})
 	return l

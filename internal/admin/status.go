@@ -91,6 +91,9 @@ type Source struct {
 	NextStep string    `json:"next_step,omitempty"`
 	// SemiSync is kingbus's part as a semi-synchronous replica.
 	SemiSync semisync.Status `json:"semi_sync"`
+	// LeaderSemiSync is the leader's part, as it tells the others, with some of the replicas that it
+	// waits for; nil: this node leads, has not heard, or the leader is not connected.
+	LeaderSemiSync *semisync.Status `json:"leader_semi_sync,omitempty"`
 	// TLS is the protocol version of the connection; "" is a connection in clear,
 	// or none.
 	TLS string `json:"tls,omitempty"`

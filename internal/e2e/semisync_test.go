@@ -77,6 +77,13 @@ func TestConfirmed(t *testing.T) {
 	t.Logf("killed %v", of)
 	leader := c.awaitLeader()
 	leader.await("the source to wait for kingbus", func(s admin.Status) bool { return s.Source.SemiSync.State == semisync.StateWaiting })
+	for _, p := range c.nodes {
+		if p != leader {
+			p.await("the leader to tell so", func(s admin.Status) bool {
+				return s.Source.LeaderSemiSync != nil && s.Source.LeaderSemiSync.State == semisync.StateWaiting
+			})
+		}
+	}
 	if no, err := src.QueryValue(ctx, "SELECT variable_value FROM performance_schema.global_status WHERE variable_name = 'Rpl_semi_sync_source_no_tx'"); err != nil || no != "0" {
 		t.Errorf("the source has confirmed %s transactions without kingbus, %v", no, err)
 	}
