@@ -43,7 +43,7 @@ for i in $(seq 100); do
 	[ "$i" != 100 ] || fail "it does not get ready: $(cat "$root/serve.log")"
 	sleep 0.1
 done
-chroot --userspec=kingbus:kingbus "$root" kingbus status --config /etc/kingbus/kingbus.yaml
+chroot --userspec=kingbus:kingbus "$root" kingbus status
 kill "$pid"
 wait "$pid" || fail "it ended with $?"
 

@@ -30,9 +30,12 @@ func askFlags(cmd *cobra.Command, p process) func() (*client, error) {
 			names = append(names, key)
 		}
 	}
-	load := settingFlags(cmd, p, names...)
+	load := settingFlagsOr(cmd, p, p.settings, names...)
 	return func() (*client, error) {
 		cfg, err := load()
+		if errors.Is(err, fs.ErrPermission) {
+			err = withCode(exitUsage, fmt.Errorf("%w; run this as the user that runs kingbus, or say with --admin which node to ask", err))
+		}
 		if err != nil {
 			return nil, err
 		}

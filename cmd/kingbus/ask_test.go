@@ -58,3 +58,41 @@ func TestAdminTLS(t *testing.T) {
 		t.Errorf("stopped with code %d", code)
 	}
 }
+
+// TestPackagedSettings: a command that is told nothing asks the node of the package, and one that is
+// told anything does not look there.
+func TestPackagedSettings(t *testing.T) {
+	dir := t.TempDir()
+	d := serveNode(t, dir, "--node-name", "n1")
+	address := strings.TrimPrefix(d.admin, "http://")
+	file := writeFile(t, "kingbus.yaml", "data-dir: "+dir+"\nadmin-listen: "+address+"\n")
+	for _, tc := range []struct {
+		name string
+		file string
+		env  []string
+		args []string
+		code int
+		want string
+	}{
+		{"nothing", file, nil, nil, 0, "n1"},
+		{"no such file", file + "x", nil, []string{"--admin-listen", address}, exitFailed, "what to do: send the token"},
+		{"an address", file, nil, []string{"--admin-listen", address}, exitFailed, "what to do: send the token"},
+		{"a folder of another node", file, []string{"KINGBUS_DATA_DIR=" + t.TempDir()}, nil, exitUsage, "has this one been?"},
+		{"another node", file, nil, []string{"--admin", "http://" + address}, exitFailed, "what to do: send the token"},
+		{"another file", file, nil, []string{"--config", writeFile(t, "other.yaml", "log-level: info\nadmin-listen: "+address+"\n")}, exitFailed, "what to do: send the token"},
+		{"a file that is none", writeFile(t, "bad.yaml", "no-such: 1\n"), nil, nil, exitUsage, "bad.yaml:1"},
+		{"a folder in its place", dir, nil, nil, exitUsage, "is a directory"},
+	} {
+		r := call(t, append(tc.env, testSettings+"="+tc.file), append([]string{"node", "list"}, tc.args...)...)
+		if r.code != tc.code || !strings.Contains(r.stdout+r.stderr, tc.want) {
+			t.Errorf("with %s: exit code %d, want %d and %q: %s%s", tc.name, r.code, tc.code, tc.want, r.stdout, r.stderr)
+		}
+	}
+	// Others do not look there: which folder is theirs is to be said.
+	if r := call(t, []string{testSettings + "=" + file}, "recover"); r.code != exitUsage || !strings.Contains(r.stderr, "no data folder") {
+		t.Errorf("recover: %+v", r)
+	}
+	if code := d.stop(); code != 0 {
+		t.Errorf("stopped with code %d", code)
+	}
+}

@@ -60,10 +60,16 @@ type process struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	environ        []string
+	// settings is the file in which a command that asks a node looks for its settings if it is given
+	// none; "": nowhere.
+	settings string
 }
 
+// packaged is where the package has the settings of the node.
+const packaged = "/etc/kingbus/kingbus.yaml"
+
 func main() {
-	os.Exit(run(context.Background(), os.Args[1:], process{os.Stdin, os.Stdout, os.Stderr, os.Environ()}))
+	os.Exit(run(context.Background(), os.Args[1:], process{os.Stdin, os.Stdout, os.Stderr, os.Environ(), packaged}))
 }
 
 // run executes a command line and returns the exit code.
@@ -96,7 +102,8 @@ serves it to replicas, mysqlbinlog and CDC clients, as a source does.
 
 ` + "`kingbus serve`" + ` runs a node. The other commands ask a running node over its HTTP API:
 the one that runs on this machine, if they are given its settings (--data-dir, or
-KINGBUS_DATA_DIR, or --config), or another one with --admin https://HOST:PORT.
+KINGBUS_DATA_DIR, or --config; if nothing at all, those of ` + packaged + `,
+if that is there), or another one with --admin https://HOST:PORT.
 ` + "`inspect`, `recover` and `export --data-dir`" + ` work on the folder of a node that is stopped.
 
 With --json they print what programs can read. ` + "`kingbus completion --help`" + ` tells how to

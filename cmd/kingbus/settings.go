@@ -12,6 +12,11 @@ import (
 // settingFlags makes flags of settings, those of a node if no keys are given, and
 // --config. What it returns loads them once the command line has been parsed.
 func settingFlags(cmd *cobra.Command, p process, keys ...string) func() (*config.Config, error) {
+	return settingFlagsOr(cmd, p, "", keys...)
+}
+
+// settingFlagsOr is settingFlags with a file for when nothing is given: config.Input's Fallback.
+func settingFlagsOr(cmd *cobra.Command, p process, fallback string, keys ...string) func() (*config.Config, error) {
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	file := flags.String("config", "", "YAML file with settings, each under the name of its flag (or set KINGBUS_CONFIG)")
@@ -28,7 +33,7 @@ func settingFlags(cmd *cobra.Command, p process, keys ...string) func() (*config
 		}
 	}
 	return func() (*config.Config, error) {
-		in := config.Input{Flags: map[string]string{}, Environ: p.environ, File: *file}
+		in := config.Input{Flags: map[string]string{}, Environ: p.environ, File: *file, Fallback: fallback}
 		for key, v := range values {
 			if v.given {
 				in.Flags[key] = v.text

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -23,6 +24,9 @@ type Input struct {
 	Environ []string
 	// File names the YAML file; "" means KINGBUS_CONFIG, or none.
 	File string
+	// Fallback names a file that is read, if it is there, when there is neither File, nor a flag, nor
+	// a variable: settings of two nodes are not mixed. "" is none.
+	Fallback string
 }
 
 // Load reads all settings and checks each for itself. Passwords are not read
@@ -39,6 +43,11 @@ func Load(in Input) (*Config, error) {
 		file = found["config"]
 	}
 	delete(found, "config")
+	if file == "" && len(in.Flags)+len(found) == 0 && in.Fallback != "" {
+		if _, err := os.Stat(in.Fallback); !errors.Is(err, fs.ErrNotExist) {
+			file = in.Fallback
+		}
+	}
 	inFile := &settingsFile{}
 	if file != "" {
 		if inFile, err = readFile(file); err != nil {
