@@ -404,9 +404,21 @@ func (m *member) recover() {
 	if now := read(t, filepath.Join(m.dir, "node")); bytes.Equal(now, identity) {
 		t.Error("the folder has the old cluster id")
 	}
-	// A script can do it again, should it have been broken off.
-	if r := call(t, nil, "recover", "--data-dir", m.dir, "--"+recoverFlag); r.code != 0 {
-		t.Errorf("once more: %+v", r)
+	// A script can do it again, should it have been broken off, and look first.
+	identity = read(t, filepath.Join(m.dir, "node"))
+	for _, args := range [][]string{{"--json"}, {"--json", "--" + recoverFlag}} {
+		var found recovered
+		r := call(t, nil, append([]string{"recover", "--data-dir", m.dir}, args...)...)
+		if err := json.Unmarshal([]byte(r.stdout), &found); err != nil {
+			t.Fatalf("as JSON: %v: %+v", err, r)
+		}
+		sure := len(args) > 1
+		if found.Done != sure || (r.code == 0) != sure || bytes.Equal(read(t, filepath.Join(m.dir, "node")), identity) == sure || strings.Contains(r.stderr, "--"+recoverFlag) == sure {
+			t.Errorf("%v: %+v", args, r)
+		}
+		if found.Cluster == 0 || found.NewCluster == found.Cluster || len(found.Members) != 1 || found.Members[0].ID != found.RaftID || found.LastEntry == 0 || found.End.File != "binlog.000002" || found.Executed.IsEmpty() {
+			t.Errorf("%v: %+v", args, found)
+		}
 	}
 }
 

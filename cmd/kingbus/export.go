@@ -40,11 +40,15 @@ a node that is stopped.`,
 	file := cmd.Flags().String("file", "", "name of the binlog file; \"current\" is the newest, which goes up to the last committed transaction")
 	out := cmd.Flags().String("out", "", "file to write, which must not exist; \"-\" is the standard output")
 	dir := cmd.Flags().String("data-dir", "", "data folder of a node that is stopped")
+	asJSON := cmd.Flags().Bool("json", false, "print what was written as JSON")
 	ask := askFlags(cmd, p)
 	completeWith(cmd, "file", ask, binlogNames)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *file == "" || *out == "" {
 			return withCode(exitUsage, errors.New("both --file NAME and --out F are needed; `kingbus binlog list` shows the files"))
+		}
+		if *asJSON && *out == "-" {
+			return withCode(exitUsage, errors.New("--json would be among the binlog: give --out a file"))
 		}
 		var shown *progress // nil = nobody watches
 		if isTerminal(p.stderr) && (*out != "-" || !isTerminal(p.stdout)) {
@@ -64,12 +68,21 @@ a node that is stopped.`,
 		}
 		n, err := writeNew(*out, fetch)
 		shown.end()
-		if err == nil {
+		switch {
+		case err == nil && *asJSON:
+			err = writeJSON(p.stdout, exported{*out, n})
+		case err == nil:
 			_, err = fmt.Fprintf(p.stdout, "wrote %s, %d bytes\n", *out, n)
 		}
 		return withCode(exitFailed, err)
 	}
 	return cmd
+}
+
+// exported is what `kingbus export --json` prints.
+type exported struct {
+	Out  string `json:"out"`
+	Size int64  `json:"size"` // bytes
 }
 
 // watched is a file that somebody watches being written.

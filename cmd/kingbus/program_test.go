@@ -52,6 +52,7 @@ func TestUsageErrors(t *testing.T) {
 		{"inspect no folder", []string{"inspect", t.TempDir()}, nil, exitFailed, "no data folder of kingbus"},
 		{"inspect what is not there", []string{"inspect", "/nonexistent"}, nil, exitFailed, "no such file"},
 		{"export nothing", []string{"export"}, nil, exitUsage, "--file NAME"},
+		{"export JSON among the binlog", []string{"export", "--json", "--file", "x", "--out", "-"}, nil, exitUsage, "give --out a file"},
 		{"export no folder", []string{"export", "--data-dir", t.TempDir(), "--file", "x", "--out", "-"}, nil, exitFailed, "no data folder of kingbus"},
 		{"status of nobody", []string{"status", "--admin-listen", freeAddress(t)}, nil, exitFailed, "no kingbus answers at"},
 	} {
@@ -136,6 +137,10 @@ func TestServeStored(t *testing.T) {
 		}
 		if got, err := os.ReadFile(out); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s: exported %d bytes differ from the %d that were stored, %v", name, len(got), len(want), err)
+		}
+		var written exported
+		if r := call(t, d.env(), "export", "--json", "--file", name, "--out", out+".2"); json.Unmarshal([]byte(r.stdout), &written) != nil || r.code != 0 || written != (exported{out + ".2", int64(len(want))}) {
+			t.Errorf("export as JSON: %+v", r)
 		}
 		if r := call(t, d.env(), "export", "--file", name, "--out", out); r.code != exitFailed || !strings.Contains(r.stderr, "is there already") {
 			t.Errorf("export over a file: %+v", r)

@@ -18,6 +18,7 @@ import (
 
 	"kingbus/internal/cluster"
 	"kingbus/internal/config"
+	"kingbus/internal/gtid"
 	"kingbus/internal/stream"
 	"kingbus/internal/vfs"
 )
@@ -45,11 +46,12 @@ terms the highest number. Without confirmation this command changes nothing.
 All that is in this node's log counts as committed from then on. The node gets a
 new cluster id, so that no node of the old cluster ever joins it by accident; the
 other survivors start again with empty data folders.`,
-		Example: "  kingbus recover --data-dir /var/lib/kingbus",
+		Example: "  kingbus recover --data-dir /var/lib/kingbus\n  kingbus recover --data-dir /var/lib/kingbus --json   # what it would do",
 		Args:    cobra.NoArgs,
 	}
 	load := settingFlags(cmd, p, "data-dir", "node-name", "peer-listen", "peer-advertise")
 	yes := cmd.Flags().Bool(recoverFlag, false, "do it without asking, as a script has to")
+	asJSON := cmd.Flags().Bool("json", false, "print the plan, and whether it was done, as JSON; nothing is asked then")
 	cmd.RunE = func(*cobra.Command, []string) error {
 		cfg, err := load()
 		if err != nil {
@@ -65,7 +67,7 @@ other survivors start again with empty data folders.`,
 		if err := checkOwner(cfg.DataDir); err != nil {
 			return withCode(exitFailed, err)
 		}
-		r := recovery{p: p, dir: cfg.DataDir, confirmed: *yes}
+		r := recovery{p: p, dir: cfg.DataDir, confirmed: *yes, asJSON: *asJSON}
 		var peering cluster.Peering // nothing in it: name and address stay what they are
 		if address := cmp.Or(cfg.Peers.Advertise, cfg.Peers.Listen); cfg.Peers.Name != "" && config.CheckPeerAddress(address) == nil {
 			peering = cluster.Peering{Name: cfg.Peers.Name, Address: address}
@@ -75,6 +77,8 @@ other survivors start again with empty data folders.`,
 		switch {
 		case errors.Is(err, vfs.ErrLocked):
 			err = fmt.Errorf("kingbus runs on the data folder %s: stop it first", cfg.DataDir)
+		case err == nil && *asJSON:
+			err = errors.Join(writeJSON(p.stdout, r.report(done)), r.refusal)
 		case err == nil && !done:
 			err = r.refusal
 		case err == nil:
@@ -111,19 +115,25 @@ type recovery struct {
 	p         process
 	dir       string
 	confirmed bool // by the flag
+	asJSON    bool // nothing but the report is printed
 	plan      stream.RecoverPlan
 	refusal   error // why it was not confirmed
 }
 
 func (r *recovery) confirm(plan stream.RecoverPlan) bool {
 	r.plan = plan
-	if _, err := io.WriteString(r.p.stdout, planText(r.dir, plan)); err != nil {
-		r.refusal = fmt.Errorf("nothing was changed, because the plan could not be shown: %w", err)
-		return false
+	if !r.asJSON {
+		if _, err := io.WriteString(r.p.stdout, planText(r.dir, plan)); err != nil {
+			r.refusal = fmt.Errorf("nothing was changed, because the plan could not be shown: %w", err)
+			return false
+		}
 	}
 	switch {
 	case r.confirmed:
 		return true
+	case r.asJSON:
+		r.refusal = fmt.Errorf("nothing was changed; give --%s if you are sure", recoverFlag)
+		return false
 	case !isTerminal(r.p.stdin):
 		r.refusal = fmt.Errorf("nothing was changed: nobody sits at a terminal to confirm it; give --%s if you are sure", recoverFlag)
 		return false
@@ -135,6 +145,32 @@ func (r *recovery) confirm(plan stream.RecoverPlan) bool {
 		return false
 	}
 	return true
+}
+
+// recovered is what `kingbus recover --json` prints.
+type recovered struct {
+	Dir        string           `json:"dir"`
+	Done       bool             `json:"done"` // false: it is what would be done
+	Cluster    uint64           `json:"cluster_id,string"`
+	NewCluster uint64           `json:"new_cluster_id,string"`
+	RaftID     uint64           `json:"raft_id,string"` // of this node, the only voter of the new cluster
+	Members    []cluster.Member `json:"members"`        // of the old one
+	// LastTerm and LastEntry are those by which to choose a survivor.
+	LastTerm  uint64 `json:"last_term"`
+	LastEntry uint64 `json:"last_entry"`
+	// Committed is up to where this node knew of; now all that it has counts.
+	Committed uint64             `json:"committed"`
+	End       stream.Coordinates `json:"end"`
+	SourceEnd stream.Coordinates `json:"source_end"` // the same place, in the source's coordinates
+	Executed  gtid.Set           `json:"gtid_executed"`
+}
+
+func (r *recovery) report(done bool) recovered {
+	p := r.plan
+	return recovered{
+		Dir: r.dir, Done: done, Cluster: p.ClusterID, NewCluster: p.NewClusterID, RaftID: p.RaftID, Members: append([]cluster.Member{}, p.Members...),
+		LastTerm: p.LastTerm, LastEntry: p.Last, Committed: p.Committed, End: p.End, SourceEnd: p.Source, Executed: p.Executed,
+	}
 }
 
 // planText shows what would be done.
