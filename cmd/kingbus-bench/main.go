@@ -57,6 +57,7 @@ Exit codes:
 			return bench.Run(ctx, cfg)
 		},
 	}
+	cmd.AddCommand(bareCommand())
 	cmd.SetArgs(args)
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
@@ -81,4 +82,14 @@ Exit codes:
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// bareCommand is what the benchmark itself starts: see bench.RunBare.
+func bareCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "bare-replica SOURCE HAVE FILE", Hidden: true, Args: cobra.ExactArgs(3), SilenceUsage: true, SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return bench.RunBare(cmd.Context(), bench.BareConfig{Source: args[0], Have: args[1], File: args[2], Password: cmd.InOrStdin()})
+		},
+	}
 }

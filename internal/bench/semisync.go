@@ -36,8 +36,8 @@ type arrangement struct {
 type timed struct{ p50, p99, rate, cpu, mallocs series }
 
 // semiSync measures the latency of commits at a source that syncs each of them (AFTER_SYNC): asynchronous, with a stock
-// semi-sync replica, with one node and with three nodes of kingbus. They take turns, so that each has the same of what
-// else the machine does.
+// semi-sync replica, with one that only writes and syncs (bare.go), with one node and with three nodes of kingbus. They
+// take turns, so that each has the same of what else the machine does.
 func (b *bench) semiSync(ctx context.Context) (err error) {
 	inst, err := mysqltest.Launch(ctx, mysqltest.Options{Name: "source", Args: sourceArgs(
 		"--sync-binlog=1", "--innodb-flush-log-at-trx-commit=1", "--plugin-load-add=semisync_source.so", "--rpl-semi-sync-source-timeout=60000")})
@@ -60,6 +60,7 @@ func (b *bench) semiSync(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, stock.Close()) }()
+	floor := &bare{b: b, inst: inst}
 	b.memory.enter(phaseSemiSync)
 	one, three := cluster(nil), cluster(nil)
 	defer func() { err = errors.Join(err, one.discard(), three.discard()) }()
@@ -72,6 +73,7 @@ func (b *bench) semiSync(ctx context.Context) (err error) {
 	all := []arrangement{
 		{"asynchronous", func(context.Context) error { return nil }, func() error { return nil }, nil},
 		{"stock replica", func(ctx context.Context) error { return stock.Exec(ctx, "START REPLICA") }, func() error { return stock.Exec(context.WithoutCancel(ctx), "STOP REPLICA") }, nil},
+		{"bare replica", floor.start, floor.stop, nil},
 		{"one node", func(ctx context.Context) error { return one.start(ctx, inst.Addr()) }, one.stop, one},
 		{"three nodes", func(ctx context.Context) error { return three.start(ctx, inst.Addr()) }, three.stop, three},
 	}
@@ -86,15 +88,19 @@ func (b *bench) semiSync(ctx context.Context) (err error) {
 			}
 		}
 		set := fmt.Sprintf("%d writers", writers)
-		for i, a := range all[2:] {
+		for i, a := range all[3:] {
 			g := atMost.times([]float64{semiSyncOne, semiSyncThree}[i])
-			b.report.compare(phaseSemiSync, set, "commit, "+a.name+" / stock semi-sync replica, p50", "ms", times[i+2].p50, times[1].p50, g)
-			b.report.compare(phaseSemiSync, set, "commit, "+a.name+" / stock semi-sync replica, p99", "ms", times[i+2].p99, times[1].p99, g)
+			b.report.compare(phaseSemiSync, set, "commit, "+a.name+" / stock semi-sync replica, p50", "ms", times[i+3].p50, times[1].p50, g)
+			b.report.compare(phaseSemiSync, set, "commit, "+a.name+" / stock semi-sync replica, p99", "ms", times[i+3].p99, times[1].p99, g)
+			b.report.compare(phaseSemiSync, set, "commit, "+a.name+" / bare replica that syncs, p50", "ms", times[i+3].p50, times[2].p50, noGoal)
+			b.report.compare(phaseSemiSync, set, "commit, "+a.name+" / bare replica that syncs, p99", "ms", times[i+3].p99, times[2].p99, noGoal)
 		}
-		for i, a := range all[2:] {
-			b.report.info(phaseSemiSync, set, "CPU of kingbus for a commit, "+a.name, "µs", times[i+2].cpu)
-			b.report.info(phaseSemiSync, set, "allocations of kingbus for a commit, "+a.name, "", times[i+2].mallocs)
+		for i, a := range all[3:] {
+			b.report.info(phaseSemiSync, set, "CPU of kingbus for a commit, "+a.name, "µs", times[i+3].cpu)
+			b.report.info(phaseSemiSync, set, "allocations of kingbus for a commit, "+a.name, "", times[i+3].mallocs)
 		}
+		b.report.compare(phaseSemiSync, set, "commit, bare replica that syncs / stock semi-sync replica, p50", "ms", times[2].p50, times[1].p50, noGoal)
+		b.report.compare(phaseSemiSync, set, "commit, bare replica that syncs / stock semi-sync replica, p99", "ms", times[2].p99, times[1].p99, noGoal)
 		b.report.compare(phaseSemiSync, set, "commit, stock semi-sync replica / asynchronous, p50", "ms", times[1].p50, times[0].p50, noGoal)
 	}
 	return nil
@@ -107,7 +113,7 @@ func (b *bench) stockReplica(ctx context.Context, src *mysqltest.Instance) (*mys
 	if err != nil {
 		return nil, err
 	}
-	err = stock.Exec(ctx, fmt.Sprintf("CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT=%d, SOURCE_USER='%s', SOURCE_PASSWORD='%s', SOURCE_SSL=1, SOURCE_AUTO_POSITION=1",
+	err = stock.Exec(ctx, fmt.Sprintf("CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT=%d, SOURCE_USER='%s', SOURCE_PASSWORD='%s', GET_SOURCE_PUBLIC_KEY=1, SOURCE_AUTO_POSITION=1",
 		src.Port, account, b.password))
 	if err != nil {
 		return nil, errors.Join(err, stock.Close())

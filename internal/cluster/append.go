@@ -24,7 +24,7 @@ const commitEvery = time.Second
 const fullRetry = time.Second
 
 // writer is the append goroutine's state: it makes entries, term and vote
-// durable, in the order in which the loop asks, and answers only after that.
+// durable, in the order in which Raft asks, and answers only after that.
 //
 // It stands still while a snapshot is installed, and while the disk is full.
 // Then term and vote of what waits are saved nevertheless, and votes are given:
@@ -35,6 +35,8 @@ type writer struct {
 	slots []slot
 	held  []work // waits
 	full  bool
+
+	answers []*pb.Message // of a batch
 }
 
 // run writes whatever has come in since the last fsync as one batch: many small
@@ -208,10 +210,13 @@ func (w *writer) flush(works []work) error {
 		}
 		w.n.window.append(w.slots)
 	}
+	w.answers = w.answers[:0]
 	for _, wk := range works {
 		w.n.intake.release(wk.bytes)
-		w.n.deliver(wk.m.GetResponses())
+		w.answers = append(w.answers, wk.m.GetResponses()...)
 	}
+	w.n.deliver(w.answers)
+	clear(w.answers)
 	return nil
 }
 

@@ -1,6 +1,6 @@
-// Package cluster is the Raft group that keeps the log: the loop that drives
-// go.etcd.io/raft, the goroutines that append and apply, and what has to be on
-// disk for them to start again.
+// Package cluster is the Raft group that keeps the log: the turns in which
+// go.etcd.io/raft is driven (loop), the goroutines that append and apply, and what
+// has to be on disk for them to start again.
 //
 // The Raft log is the store. A payload is written once, by the append goroutine,
 // together with its Raft entry; the library only ever sees a handle of 24 bytes
@@ -8,7 +8,7 @@
 // StateMachine in the order of the log, with the place where it lies on disk.
 //
 // The way of a proposal: Propose reserves room in the quota of bytes in flight
-// and stages the payload → the loop gives the handle to Raft → the append
+// and stages the payload → in a turn, Raft gets the handle → the append
 // goroutine writes header and payload of everything that has come in, syncs
 // once, and answers → Raft commits → the apply goroutine gives the payload to
 // the state machine and the room back.
@@ -175,17 +175,21 @@ type Node struct {
 	identity  identity
 	clusterID atomic.Uint64 // 0: the folder belongs to none yet
 
-	raw  *raft.RawNode // touched by the loop only
-	term uint64        // as the role was told; the loop's
-	last uint64        // last entry in Raft's log; the loop's
+	// turn is held by who works on Raft, see drive. It guards all up to snapshots.
+	turn   sync.Mutex
+	over   bool          // there are no more turns
+	broken error         // why
+	raw    *raft.RawNode // when start begins
+	term   uint64        // as the role was told
+	last   uint64        // last entry in Raft's log
 	// lastChange is the last entry that may change the membership: a leader's first own
-	// entry, or a change behind it; the loop's.
+	// entry, or a change behind it.
 	lastChange uint64
 	// silent is how long nothing was heard of a leader, while the clock of Raft stands
-	// still; the loop's.
+	// still.
 	silent time.Duration
 	// snapshots are those that peers were sent and have not acknowledged, by their
-	// Raft ids; the loop's.
+	// Raft ids.
 	snapshots map[uint64]sentSnapshot
 
 	members     atomic.Pointer[membership]
@@ -212,14 +216,16 @@ type Node struct {
 	matches     atomic.Pointer[map[uint64]uint64]
 	full        atomic.Bool
 
-	inbox     *queue[incoming] // to the loop
-	calls     *queue[func()]   // to the loop
+	// What waits for a turn; the loop is woken by waits.
+	waits     signal
+	inbox     *queue[incoming]
+	calls     *queue[func()]
+	proposals *queue[proposal]
 	loopEnded chan struct{}
 	// applierEnded is closed when the apply goroutine has ended.
 	applierEnded chan struct{}
 	appends      *queue[work]
 	applies      *queue[func(*applier) error]
-	proposals    *queue[proposal]
 	numbers      atomic.Uint64 // of the proposals
 
 	applied     atomic.Uint64 // index
@@ -279,11 +285,12 @@ func Open(cfg Config) (_ *Node, err error) {
 }
 
 func newNode(cfg Config) *Node {
+	waits := newSignal()
 	n := &Node{
 		cfg: cfg, dir: cfg.Dir, log: cfg.Log, machine: cfg.Machine,
 		staging: newStaging(cfg.InFlight), leadership: newLeadership(), intake: intake{limit: intakeBytes},
-		inbox: newQueue[incoming](), calls: newQueue[func()](), appends: newQueue[work](),
-		applies: newQueue[func(*applier) error](), proposals: newQueue[proposal](),
+		waits: waits, inbox: newQueue[incoming](waits), calls: newQueue[func()](waits), proposals: newQueue[proposal](waits),
+		appends: newQueue[work](newSignal()), applies: newQueue[func(*applier) error](newSignal()),
 		reads: reads{waiters: map[uint64]chan<- uint64{}}, changes: changes{waiters: map[uint64]chan<- error{}},
 		snapshots: map[uint64]sentSnapshot{}, changing: make(chan struct{}, 1), loopEnded: make(chan struct{}), applierEnded: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{}),
 	}
@@ -325,7 +332,7 @@ func (n *Node) start() {
 		n.refuseProposals()
 		close(n.stopped)
 	}()
-	n.inbox.push() // wakes the loop, which has a campaign to handle
+	n.waits.set() // there may be a campaign to handle
 }
 
 // group returns the membership as it is applied on this node.
@@ -363,7 +370,8 @@ func (n *Node) Propose(ctx context.Context, payload []byte) error {
 		}
 	}
 	p := proposal{data: h.encode(), done: make(chan error, 1)}
-	n.proposals.push(p)
+	n.proposals.put(p)
+	n.drive()
 	var err error
 	select {
 	case err = <-p.done:

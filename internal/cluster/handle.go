@@ -57,7 +57,7 @@ func decodeHandle(b []byte) (handle, error) {
 	}, nil
 }
 
-// staging holds what this node has proposed. A payload stays until the loop has
+// staging holds what this node has proposed. A payload stays until a turn has
 // seen Raft take its entry; its bytes count from the proposal until the entry is
 // applied. That bounds the bytes in flight: the back pressure on the source's
 // socket. Only numbers of this process are in it, so an entry of an earlier one,

@@ -18,7 +18,7 @@ type leadership struct {
 
 func newLeadership() *leadership { return &leadership{changed: make(chan struct{})} }
 
-// observe is told of each change of role by the loop.
+// observe is told of each change of role in the turn.
 func (l *leadership) observe(leader bool, term uint64) {
 	l.set(leader, term, ErrDeposed)
 }

@@ -13,7 +13,7 @@ import (
 	"kingbus/internal/hook"
 )
 
-// proposal is one entry on its way into the Raft loop.
+// proposal is one entry on its way into Raft.
 type proposal struct {
 	data []byte
 	done chan error // takes one value: nil when the leader's log has it
@@ -34,50 +34,100 @@ type work struct {
 	bytes int    // payload that came from a peer, reserved in the intake
 }
 
-// loop is the only goroutine that touches the RawNode. It never waits for a
-// disk or a socket: storage work goes to the append and apply goroutines, whose
-// answers come back as messages, and what is for peers to their senders.
+// loop is Raft's clock, and does what nobody else does: see drive.
 func (n *Node) loop(ctx context.Context) error {
 	defer close(n.loopEnded)
 	defer n.refuseCalls()
 	tick := time.NewTicker(n.cfg.Heartbeat)
 	defer tick.Stop()
 	for {
-		var in []incoming
+		var err error
 		select {
 		case <-ctx.Done():
+			err = n.endTurns()
 			n.refuseProposals()
-			return nil
+			return err
 		case <-tick.C:
-			if err := n.tick(); err != nil {
-				return err
-			}
-		case <-n.inbox.ready:
-			in = n.inbox.drain()
-			for _, i := range in {
-				if err := n.check(i.m); err != nil {
-					return err
-				}
-				if t := i.m.GetType(); t == pb.MsgHeartbeat || t == pb.MsgApp || t == pb.MsgSnap {
-					n.silent = 0
-				}
-				if err := n.raw.Step(i.m); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) && !errors.Is(err, raft.ErrProposalDropped) {
-					return fmt.Errorf("raft step %v: %w", i.m.GetType(), err)
-				}
-				n.noteApplied(i.m)
-				n.noteInstalled(i.m)
-			}
-		case <-n.proposals.ready:
-			for _, p := range n.proposals.drain() {
-				p.done <- n.step(p.data)
-			}
-		case <-n.calls.ready:
-			for _, call := range n.calls.drain() {
-				call()
-			}
+			err = n.takeTurn(n.tick)
+		case <-n.waits:
+			err = n.takeTurn(nil)
 		}
-		n.handleReady(in)
+		if err != nil {
+			return err
+		}
 	}
+}
+
+// drive has Raft take what waits for it. Who has something for Raft does that himself if
+// nobody is at it, since to hand it to another goroutine costs more than the work; else the
+// loop does it as soon as that one is done.
+func (n *Node) drive() {
+	if !n.turn.TryLock() {
+		n.waits.set()
+		return
+	}
+	defer n.turn.Unlock()
+	if n.over {
+		return
+	}
+	if err := n.pass(); err != nil {
+		n.over, n.broken = true, err
+		n.waits.set() // for the loop to say so
+	}
+}
+
+// takeTurn is drive for the loop, which has to be told what is wrong. It begins with first.
+func (n *Node) takeTurn(first func() error) error {
+	n.turn.Lock()
+	defer n.turn.Unlock()
+	if n.over {
+		return n.broken
+	}
+	var err error
+	if first != nil {
+		err = first()
+	}
+	if err == nil {
+		err = n.pass()
+	}
+	n.over, n.broken = err != nil, err
+	return err
+}
+
+// endTurns lets nobody have a turn any more. Its error is that of the last one.
+func (n *Node) endTurns() error {
+	n.turn.Lock()
+	defer n.turn.Unlock()
+	n.over = true
+	return n.broken
+}
+
+// pass is one turn. It never waits for a disk or a socket: storage work goes to the append
+// and apply goroutines, whose answers come back as messages, and what is for peers to their
+// senders.
+func (n *Node) pass() error {
+	for _, call := range n.calls.drain() {
+		call()
+	}
+	in := n.inbox.drain()
+	for _, i := range in {
+		if err := n.check(i.m); err != nil {
+			return err
+		}
+		if t := i.m.GetType(); t == pb.MsgHeartbeat || t == pb.MsgApp || t == pb.MsgSnap {
+			n.silent = 0
+		}
+		if err := n.raw.Step(i.m); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) && !errors.Is(err, raft.ErrProposalDropped) {
+			return fmt.Errorf("raft step %v: %w", i.m.GetType(), err)
+		}
+		n.noteApplied(i.m)
+		n.noteInstalled(i.m)
+	}
+	for _, p := range n.proposals.drain() {
+		p.done <- n.step(p.data)
+	}
+	n.handleReady(in)
+	return nil
 }
 
 // tick is Raft's clock. It stands still while a snapshot is installed, since this
@@ -111,10 +161,11 @@ func (n *Node) refuseProposals() {
 	}
 }
 
-// call runs f in the loop and waits for it; false: the loop has ended.
+// call runs f in a turn and waits for it; false: there are no more.
 func (n *Node) call(f func()) bool {
 	done := make(chan struct{})
-	n.calls.push(func() { f(); close(done) })
+	n.calls.put(func() { f(); close(done) })
+	n.drive()
 	select {
 	case <-done:
 		return true
@@ -164,7 +215,7 @@ type sentSnapshot struct {
 	at    time.Time
 }
 
-// checkSnapshots, in the loop, looks after peers from which Raft waits for the
+// checkSnapshots, in a turn, looks after peers from which Raft waits for the
 // acknowledgement of a snapshot, without sending them anything: either message may
 // be lost. Who does not install one by his own words is asked again.
 func (n *Node) checkSnapshots() {
@@ -292,11 +343,16 @@ func (n *Node) newWork(m *pb.Message, in []incoming) work {
 
 // deliver hands the responses of finished storage work on.
 func (n *Node) deliver(responses []*pb.Message) {
+	own := false
 	for _, m := range responses {
 		if m.GetTo() == n.id {
-			n.inbox.push(incoming{m: m})
+			n.inbox.put(incoming{m: m})
+			own = true
 		} else {
 			n.peers.send(m)
 		}
+	}
+	if own {
+		n.drive()
 	}
 }

@@ -10,21 +10,34 @@ type queue[T any] struct {
 	mu    sync.Mutex
 	items []T
 	spare []T
-	ready chan struct{} // holds a token while there may be items
+	ready signal // set while there may be items
 }
 
-func newQueue[T any]() *queue[T] {
-	return &queue[T]{ready: make(chan struct{}, 1)}
-}
+// signal wakes one goroutine; it may belong to several queues.
+type signal chan struct{}
 
-func (q *queue[T]) push(items ...T) {
-	q.mu.Lock()
-	q.items = append(q.items, items...)
-	q.mu.Unlock()
+func newSignal() signal { return make(signal, 1) }
+
+func (s signal) set() {
 	select {
-	case q.ready <- struct{}{}:
+	case s <- struct{}{}:
 	default:
 	}
+}
+
+func newQueue[T any](ready signal) *queue[T] { return &queue[T]{ready: ready} }
+
+// push adds items and wakes who empties the queue.
+func (q *queue[T]) push(items ...T) {
+	q.put(items...)
+	q.ready.set()
+}
+
+// put adds items and wakes nobody: the caller sees to it that the queue is emptied.
+func (q *queue[T]) put(items ...T) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.items = append(q.items, items...)
 }
 
 func (q *queue[T]) len() int {

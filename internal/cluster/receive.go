@@ -50,7 +50,8 @@ func (p *peers) readControl(c *peer.Conn, h peer.Hello) error {
 			if t := m.GetType(); t == pb.MsgApp || t == pb.MsgSnap {
 				return fmt.Errorf("%s where only small messages go", t)
 			}
-			p.n.inbox.push(incoming{m: m})
+			p.n.inbox.put(incoming{m: m})
+			p.n.drive()
 		default:
 			return fmt.Errorf("a frame of kind %d", b[0])
 		}
@@ -82,7 +83,8 @@ func (p *peers) readData(ctx context.Context, c *peer.Conn, h peer.Hello) error 
 			p.n.intake.release(in.bytes)
 			continue
 		}
-		p.n.inbox.push(in)
+		p.n.inbox.put(in)
+		p.n.drive()
 	}
 }
 

@@ -61,7 +61,9 @@ type outbox struct {
 	most  int
 }
 
-func newOutbox(most int) *outbox { return &outbox{queue: newQueue[*pb.Message](), most: most} }
+func newOutbox(most int) *outbox {
+	return &outbox{queue: newQueue[*pb.Message](newSignal()), most: most}
+}
 
 // put returns false if the message was dropped.
 func (o *outbox) put(m *pb.Message) bool {
