@@ -507,7 +507,7 @@ func TestInstalledWithEntries(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.installing.Store(true) // the node's own writer stands still
+	n.installing.Store(true)             // the node's own writer stands still
 	if err := n.endTurns(); err != nil { // and Raft, which knows nothing of what comes into its log here
 		t.Fatal(err)
 	}
