@@ -43,6 +43,9 @@ func (n *Node) loop(ctx context.Context) error {
 	tick := time.NewTicker(n.cfg.Heartbeat)
 	defer tick.Stop()
 	for {
+		if n.cfg.Stall != nil {
+			n.cfg.Stall()
+		}
 		var in []incoming
 		select {
 		case <-ctx.Done():
