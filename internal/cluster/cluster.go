@@ -79,6 +79,9 @@ type Config struct {
 	// Window is how many applied entries stay in memory for peers that are behind;
 	// those further behind get a snapshot. 0 = 16,384.
 	Window int
+	// Message bounds the bytes of the log in one message to a peer, of which it carries one
+	// entry at least; 0 = 1 MiB.
+	Message int
 	// Interrupt, when closed, lets Open give up what it waits for: a node with a
 	// damaged log waits for its peers.
 	Interrupt <-chan struct{}
@@ -87,6 +90,9 @@ type Config struct {
 	Buffer func(n int) []byte
 	// Pause is called before entries are written: a slow disk, in tests.
 	Pause func()
+	// Stall is called in Raft's loop before it looks for what has come for it, which gathers
+	// meanwhile: a busy machine, in tests. With it all turns are the loop's.
+	Stall func()
 	// Hooks observe the node.
 	Hooks []hook.Raft
 	Peering
@@ -130,6 +136,9 @@ const Format = 2
 func (c *Config) fill() error {
 	if c.SegmentBytes == 0 {
 		c.SegmentBytes = 64 << 20
+	}
+	if c.Message == 0 {
+		c.Message = 1 << 20
 	}
 	if c.InFlight == 0 {
 		c.InFlight = 16 << 20

@@ -394,6 +394,38 @@ func TestFullDisks(t *testing.T) {
 	g.converge(61)
 }
 
+// TestElectedWithFullDisk: who is elected while his disk is full does not say that he has what is
+// not written yet; he would be taken for one that has lost it.
+func TestElectedWithFullDisk(t *testing.T) {
+	g := newGroup(t, "n1", "n2", "n3").start()
+	g.propose(numbered(0, 1000))
+	g.converge(1)
+	leader := g.leader()
+	full := g.others(leader)[0]
+	full.fs.SetLimit(0)
+	for i := range 20 {
+		g.propose(numbered(1+i, 5000))
+	}
+	last := leader.node.segments.LastIndex()
+	g.await("Raft has what the disk has no room for", func() (has bool) {
+		full.node.call(func() { has = full.node.last >= last && full.node.raw.BasicStatus().GetCommit() >= last })
+		return has
+	})
+	leader.close()
+	id := full.node.Status().RaftID
+	g.await("the full one is elected", func() bool {
+		full.node.call(func() { _ = full.node.raw.Campaign() }) // not while it leads
+		return full.node.Leader() == id
+	})
+	full.node.noteMatches()
+	if has, had := full.node.segments.LastIndex(), full.node.peers.hadEntry(id); has >= last || had > has {
+		t.Errorf("its log ends with entry %d of %d, and it says that it had entry %d", has, last, had)
+	}
+	full.fs.SetLimit(-1)
+	leader.start()
+	g.converge(21)
+}
+
 // TestFullDiskWhileInstalling: a node whose disk is full while it takes in what it
 // lacks waits for room, and goes on.
 func TestFullDiskWhileInstalling(t *testing.T) {

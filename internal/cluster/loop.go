@@ -41,6 +41,9 @@ func (n *Node) loop(ctx context.Context) error {
 	tick := time.NewTicker(n.cfg.Heartbeat)
 	defer tick.Stop()
 	for {
+		if n.cfg.Stall != nil {
+			n.cfg.Stall()
+		}
 		var err error
 		select {
 		case <-ctx.Done():
@@ -62,7 +65,7 @@ func (n *Node) loop(ctx context.Context) error {
 // nobody is at it, since to hand it to another goroutine costs more than the work; else the
 // loop does it as soon as that one is done.
 func (n *Node) drive() {
-	if !n.turn.TryLock() {
+	if n.cfg.Stall != nil || !n.turn.TryLock() {
 		n.waits.set()
 		return
 	}

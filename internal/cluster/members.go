@@ -525,7 +525,8 @@ func (n *Node) tend(ctx context.Context) error {
 }
 
 // noteMatches remembers what the nodes have acknowledged, as far as it is committed:
-// what is not may rightly be cut off again.
+// what is not may rightly be cut off again. Of this node itself Raft takes all that it was
+// elected with for written, which may still wait for room on a full disk.
 func (n *Node) noteMatches() {
 	acked := map[uint64]uint64{}
 	n.call(func() {
@@ -533,6 +534,8 @@ func (n *Node) noteMatches() {
 			for id, pr := range st.Progress {
 				acked[id] = min(pr.Match, st.GetCommit())
 			}
+			written, _ := n.window.LastIndex() // fails never
+			acked[n.id] = min(acked[n.id], written)
 			n.checkSnapshots()
 		}
 	})

@@ -299,7 +299,7 @@ func (n *Node) startRaft() error {
 	raw, err := raft.NewRawNode(&raft.Config{
 		ID: n.id, ElectionTick: max(2, int(n.cfg.Election/n.cfg.Heartbeat)), HeartbeatTick: 1,
 		Storage: n.window, Applied: applied, AsyncStorageWrites: true,
-		MaxSizePerMsg: 1 << 20, MaxCommittedSizePerReady: 8 << 20, MaxInflightMsgs: 128,
+		MaxSizePerMsg: uint64(n.cfg.Message), MaxCommittedSizePerReady: 8 << 20, MaxInflightMsgs: 128,
 		CheckQuorum: true, PreVote: true, DisableProposalForwarding: true, StepDownOnRemoval: true,
 		Logger: raftLogger{n.log},
 	})

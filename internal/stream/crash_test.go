@@ -83,6 +83,7 @@ type feeder struct {
 	rng     *rand.Rand
 	s       script
 	link    *Link
+	most    int // transactions in a run; 0 = 20
 	file    int // in the script
 	pos     int
 	started bool
@@ -122,7 +123,11 @@ func (f *feeder) step(ctx context.Context) (done bool, err error) {
 func (f *feeder) cut(data []byte) int {
 	ends := f.s.ends[f.file]
 	n := sort.Search(len(ends), func(i int) bool { return ends[i].pos > f.pos })
-	end, want := 0, 1+f.rng.IntN(20)
+	most := f.most
+	if most == 0 {
+		most = 20
+	}
+	end, want := 0, 1+f.rng.IntN(most)
 	for i := n; i < len(ends) && want > 0 && ends[i].pos <= f.pos+MaxRun; i++ {
 		if ends[i].boundary {
 			end = ends[i].pos

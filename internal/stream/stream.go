@@ -49,12 +49,14 @@ type Config struct {
 	// Retention says what may be removed, whenever it is looked for; nil, or the zero value,
 	// keeps everything.
 	Retention func() Retention
-	// SegmentBytes, InFlight, Window, Interrupt, Pause and Peering are the cluster's; 0 = its defaults.
+	// SegmentBytes, InFlight, Window, Message, Interrupt, Pause, Stall and Peering are the cluster's; 0 = its defaults.
 	SegmentBytes int64
 	InFlight     int
 	Window       int
+	Message      int
 	Interrupt    <-chan struct{}
 	Pause        func()
+	Stall        func()
 	Peering      cluster.Peering
 	// TailBytes is how much of the newest log stays in memory; 0 = 16 MiB.
 	TailBytes int
@@ -234,7 +236,7 @@ func Open(cfg Config) (*Stream, error) {
 	}
 	node, err := cluster.Open(cluster.Config{
 		FS: cfg.FS, Dir: cfg.Dir, Machine: machine{s}, Log: cfg.Log,
-		SegmentBytes: cfg.SegmentBytes, InFlight: cfg.InFlight, Window: cfg.Window, Pause: cfg.Pause, Hooks: cfg.Hooks.Raft, Interrupt: cfg.Interrupt, Peering: cfg.Peering, Extra: s.tellPeers, Heard: s.heardPeer, Answer: s.answer,
+		SegmentBytes: cfg.SegmentBytes, InFlight: cfg.InFlight, Window: cfg.Window, Message: cfg.Message, Pause: cfg.Pause, Stall: cfg.Stall, Hooks: cfg.Hooks.Raft, Interrupt: cfg.Interrupt, Peering: cfg.Peering, Extra: s.tellPeers, Heard: s.heardPeer, Answer: s.answer,
 		Buffer: s.spare.sized,
 	})
 	if err != nil {
