@@ -38,10 +38,11 @@ package sql
 
 // Bounds on what a client can make us build.
 const (
-	MaxTokens        = 10_000  // words, operators and constants in one statement; more: error 1235
-	MaxDepth         = 150     // nesting of expressions; deeper: error 1436
-	MaxWork          = 1 << 18 // steps of one statement's evaluation, a step being an operation or 256 bytes looked at; more: error 1235
-	MaxString        = 1 << 20 // bytes of a string that a function builds; longer: NULL, as MySQL past max_allowed_packet
-	MaxUserVariables = 1 << 20 // bytes of a session's user variables, names and a fixed cost each included; more: error 1105. See Env.Hold, too
-	MaxVariable      = 1 << 10 // bytes of a system variable that is text; more: error 1231
+	MaxTokens         = 10_000  // words, operators and constants in one statement; more: error 1235
+	MaxDepth          = 150     // nesting of expressions; deeper: error 1436
+	MaxWork           = 1 << 18 // steps of one statement's evaluation, a step being an operation or 256 bytes looked at; more: error 1235
+	MaxString         = 1 << 20 // bytes of a string that a function builds; longer: NULL, as MySQL past max_allowed_packet
+	MaxUserVariables  = 1 << 20 // bytes of a session's user variables, names and a fixed cost each included; more: error 1105. See Env.Hold, too
+	FreeUserVariables = 4 << 10 // bytes of them that every session may have, whatever others have: what replicas and mysqlbinlog set
+	MaxVariable       = 1 << 10 // bytes of a system variable that is text; more: error 1231
 )

@@ -57,7 +57,7 @@ func NewSession(env Env, variables *Variables) *Session {
 // Reset forgets everything that the client set, as COM_RESET_CONNECTION and COM_CHANGE_USER demand. It is to be
 // called at the session's end, too: what that holds (Env.Hold) is given back.
 func (s *Session) Reset() {
-	s.env.Hold(-s.userBytes)
+	s.hold(s.userBytes, 0)
 	*s = *NewSession(s.env, s.variables)
 }
 
@@ -90,17 +90,23 @@ func (s *Session) checkUser(values map[string]Value) (size int, err error) {
 	if size > MaxUserVariables {
 		return 0, Errorf(1105, "HY000", "kingbus keeps at most %d bytes of user variables per connection", MaxUserVariables)
 	}
-	if more := size - s.userBytes; more > 0 && !s.env.Hold(more) {
+	if size > s.userBytes && !s.hold(s.userBytes, size) {
 		return 0, Errorf(1105, "HY000", "kingbus keeps no more bytes of user variables of all connections; close some")
 	}
 	return size, nil
 }
 
 // dropUser takes back what checkUser has held.
-func (s *Session) dropUser(size int) { s.env.Hold(min(s.userBytes-size, 0)) }
+func (s *Session) dropUser(size int) { s.hold(max(s.userBytes, size), s.userBytes) }
+
+// hold changes what the session holds for its variables, from one size of them to another. It holds nothing for
+// the first ones: a replica to which they are refused, since others have taken all, gives up for good.
+func (s *Session) hold(from, to int) bool {
+	return s.env.Hold(max(0, to-FreeUserVariables) - max(0, from-FreeUserVariables))
+}
 
 func (s *Session) storeUser(values map[string]Value, size int) {
-	s.env.Hold(min(size-s.userBytes, 0)) // what is more is held already
+	s.hold(max(s.userBytes, size), size) // what is more is held already
 	s.userBytes = size
 	for name, value := range values {
 		if value.kind == KindDatetime {

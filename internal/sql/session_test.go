@@ -88,7 +88,7 @@ func (e tightEnv) Hold(bytes int) bool {
 
 // TestUserVariablesOfAll: what all sessions have together is taken by what is kept, and by nothing else.
 func TestUserVariablesOfAll(t *testing.T) {
-	const all, one = 1000, 64 + 1
+	const all, free, one = 1000, FreeUserVariables, 64 + 1
 	left := all
 	vars, err := NewVariables(DefaultSessionVariables(), []Variable{{Name: "dynamic", Type: VarUint, Dynamic: true}})
 	if err != nil {
@@ -101,15 +101,18 @@ func TestUserVariablesOfAll(t *testing.T) {
 		code uint16
 		left int
 	}{
-		{s, "set @a = '" + strings.Repeat("x", 500) + "'", 0, all - one - 500},
-		{other, "set @a = '" + strings.Repeat("x", 500) + "'", 1105, all - one - 500},
-		{other, "set @a = 1, @b = 2", 0, all - 3*one - 500},
-		{s, "set @a = 'x'", 0, all - 3*one - 1},
-		{s, "select @a := '" + strings.Repeat("x", 10) + "'", 0, all - 3*one - 10},
-		{s, "set @a = '" + strings.Repeat("x", 20) + "', @@global.dynamic = 8", 1227, all - 3*one - 10}, // refused for the other
-		{s, "set @a = '', @@global.dynamic = 8", 1227, all - 3*one - 10},
-		{s, "set @a = '" + strings.Repeat("x", 20) + "', @@nosuch = 8", 1193, all - 3*one - 10},
-		{s, "set @" + strings.Repeat("n", 65) + " = 1", 3061, all - 3*one - 10},
+		{s, "set @a = '" + strings.Repeat("x", free+500) + "'", 0, all - one - 500},
+		{other, "set @a = '" + strings.Repeat("x", free+500) + "'", 1105, all - one - 500},
+		{s, "set @a = '" + strings.Repeat("x", free-one+all) + "'", 0, 0},
+		{other, "set @a = '" + strings.Repeat("x", free-one) + "'", 0, 0}, // what each may have
+		{other, "set @b = 1", 1105, 0},
+		{s, "set @a = '" + strings.Repeat("x", free-one-1) + "'", 0, all},
+		{other, "set @a = 1, @b = '" + strings.Repeat("x", free-2*one+10) + "'", 0, all - 10},
+		{s, "select @a := '" + strings.Repeat("x", free-one+10) + "'", 0, all - 20},
+		{s, "set @a = '" + strings.Repeat("x", free+20) + "', @@global.dynamic = 8", 1227, all - 20}, // refused for the other
+		{s, "set @a = '', @@global.dynamic = 8", 1227, all - 20},
+		{s, "set @a = '" + strings.Repeat("x", free+20) + "', @@nosuch = 8", 1193, all - 20},
+		{s, "set @" + strings.Repeat("n", 65) + " = 1", 3061, all - 20},
 	} {
 		if _, err := run(step.s, step.text); code(err) != step.code || left != step.left {
 			t.Errorf("%.60s: %v, %d are left; want error %d, %d", step.text, err, left, step.code, step.left)
@@ -117,8 +120,8 @@ func TestUserVariablesOfAll(t *testing.T) {
 	}
 	s.Reset()
 	s.Reset()
-	if left != all-2*one {
-		t.Errorf("after Reset %d are left, want %d", left, all-2*one)
+	if left != all-10 {
+		t.Errorf("after Reset %d are left, want %d", left, all-10)
 	}
 	if other.Reset(); left != all {
 		t.Errorf("after both %d are left, want %d", left, all)
