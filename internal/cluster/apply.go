@@ -151,8 +151,12 @@ func (a *applier) changeMembership(e *pb.Entry, live bool) error {
 	}
 	next, refused := a.group.apply(cc, c)
 	if refused == nil {
-		if live && !a.n.call(func() { a.n.raw.ApplyConfChange(cc) }) {
+		var wrong error
+		if live && !a.n.call(func() { wrong = a.n.applyConfChange(e.GetIndex(), cc, next.conf) }) {
 			return nil // the loop has ended, and so will this goroutine
+		}
+		if wrong != nil {
+			return fmt.Errorf("entry %d: %w", e.GetIndex(), wrong)
 		}
 		if live {
 			// A node that forgot that the change is committed would want the votes of the old

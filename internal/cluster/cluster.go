@@ -191,6 +191,9 @@ type Node struct {
 	raw    *raft.RawNode // when start begins
 	term   uint64        // as the role was told
 	last   uint64        // last entry in Raft's log
+	// restored is the last entry of the newest snapshot that Raft has taken, with the
+	// membership behind it, in this process.
+	restored uint64
 	// lastChange is the last entry that may change the membership: a leader's first own
 	// entry, or a change behind it.
 	lastChange uint64
@@ -374,7 +377,7 @@ func (n *Node) Propose(ctx context.Context, payload []byte) error {
 		case <-wait:
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-n.stopped:
+		case <-n.loopEnded:
 			return ErrClosed
 		}
 	}
@@ -384,8 +387,12 @@ func (n *Node) Propose(ctx context.Context, payload []byte) error {
 	var err error
 	select {
 	case err = <-p.done:
-	case <-n.stopped:
-		err = ErrClosed
+	case <-n.loopEnded:
+		select {
+		case err = <-p.done: // just before
+		default:
+			err = ErrClosed
+		}
 	}
 	if err != nil {
 		n.staging.release(h.number)

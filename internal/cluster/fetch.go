@@ -47,7 +47,7 @@ type fetchRequest struct {
 	// Exactly: begin with the entry after Applied, or not at all.
 	Exactly bool `json:"exactly,omitempty"`
 	// Latest: the asker has lost what it had; only who leads with a majority may
-	// answer, and To may be behind the end of its log.
+	// answer, with all that is committed, whatever To is.
 	Latest bool `json:"latest,omitempty"`
 }
 
@@ -85,7 +85,7 @@ func (n *Node) serveFetch(ctx context.Context, c *peer.Conn, from uint64) error 
 		return fmt.Errorf("fetch request: %w", err)
 	}
 	if req.Latest {
-		if req.To, err = n.latest(ctx, req.To, from); err != nil {
+		if req.To, err = n.latest(ctx, from); err != nil {
 			b, _ := json.Marshal(fetchAnswer{Error: err.Error()}) // cannot fail
 			return c.WriteFrame(b)
 		}
@@ -101,9 +101,10 @@ func (n *Node) serveFetch(ctx context.Context, c *peer.Conn, from uint64) error 
 }
 
 // latest returns the entry up to which a peer that has lost a part of its log has to
-// be filled up: to, or this leader's end. It fails where this node does not lead
-// with a majority, which the peer is no part of.
-func (n *Node) latest(ctx context.Context, to, from uint64) (uint64, error) {
+// be filled up: all that is committed, for the peer does not know how much of that it
+// had acknowledged. It fails where this node does not lead with a majority, which the
+// peer is no part of.
+func (n *Node) latest(ctx context.Context, from uint64) (uint64, error) {
 	if n.Leading() == nil {
 		return 0, errors.New("this node does not lead")
 	}
@@ -120,10 +121,11 @@ func (n *Node) latest(ctx context.Context, to, from uint64) (uint64, error) {
 			match = pr.Match
 		}
 	})
-	if applied := n.applied.Load(); applied < min(to, match) {
+	applied := n.applied.Load()
+	if applied < match {
 		return 0, fmt.Errorf("entry %d, which the peer has acknowledged, is not applied here yet", match)
 	}
-	return min(to, n.applied.Load()), nil
+	return applied, nil
 }
 
 // answerFetch decides where to begin.

@@ -138,13 +138,15 @@ func (h *hardState) promise(m *pb.Message) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.err != nil {
+		return h.err
+	}
 	// A message that waited may come a second time, behind newer ones: a promise is
 	// never taken back.
 	if m.GetTerm() < h.term || m.GetTerm() == h.term && (h.vote != 0 || m.GetVote() == 0) {
 		return nil
 	}
-	h.term, h.vote = m.GetTerm(), m.GetVote()
-	return h.write(h.stored)
+	return h.write(m.GetTerm(), m.GetVote(), h.stored)
 }
 
 // commitTo notes a commit index, for saveCommit.
@@ -158,8 +160,8 @@ func (h *hardState) commitTo(index uint64) {
 func (h *hardState) init(term, commit uint64) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.term, h.commit = term, commit
-	return errors.Join(h.write(commit), h.write(commit)) // both slots, so that a full disk has room for votes
+	h.commit = commit
+	return errors.Join(h.write(term, h.vote, commit), h.write(term, h.vote, commit)) // both slots, so that a full disk has room for votes
 }
 
 // saveCommit persists the newest commit index, if it is not yet. It is called
@@ -170,7 +172,7 @@ func (h *hardState) saveCommit() error {
 	if h.stored == h.commit {
 		return nil
 	}
-	return h.write(h.commit)
+	return h.write(h.term, h.vote, h.commit)
 }
 
 // saveCommitTo persists that everything up to an entry that is on disk is committed.
@@ -181,7 +183,7 @@ func (h *hardState) saveCommitTo(index uint64) error {
 	if h.stored >= index {
 		return nil
 	}
-	return h.write(index)
+	return h.write(h.term, h.vote, index)
 }
 
 // committed returns the persisted commit index and a channel that is closed
@@ -192,7 +194,9 @@ func (h *hardState) committed() (uint64, <-chan struct{}) {
 	return h.stored, h.saved
 }
 
-func (h *hardState) write(commit uint64) error {
+// write makes a state durable. Only then is it this node's. After a failure there is no other one:
+// nobody knows which of the two is on disk, not even where the disk says that it is full.
+func (h *hardState) write(term, vote, commit uint64) error {
 	if h.err != nil {
 		return h.err
 	}
@@ -200,8 +204,8 @@ func (h *hardState) write(commit uint64) error {
 	b := make([]byte, hardSize)
 	copy(b, hardMagic)
 	binary.LittleEndian.PutUint64(b[8:], h.seq)
-	binary.LittleEndian.PutUint64(b[16:], h.term)
-	binary.LittleEndian.PutUint64(b[24:], h.vote)
+	binary.LittleEndian.PutUint64(b[16:], term)
+	binary.LittleEndian.PutUint64(b[24:], vote)
 	binary.LittleEndian.PutUint64(b[32:], commit)
 	binary.LittleEndian.PutUint32(b[40:], crc32.Checksum(b[:40], castagnoli))
 	_, err := h.file.WriteAt(b, int64(h.seq%2)*hardSlot)
@@ -209,9 +213,10 @@ func (h *hardState) write(commit uint64) error {
 		err = h.file.SyncData()
 	}
 	if err != nil {
-		h.err = fmt.Errorf("write hard state: %w", err)
+		h.err = fmt.Errorf("term, vote and commit index can no longer be written; start again: %v", err)
 		return h.err
 	}
+	h.term, h.vote = term, vote
 	if commit != h.stored {
 		h.stored = commit
 		close(h.saved)

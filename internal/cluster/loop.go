@@ -38,6 +38,7 @@ type work struct {
 func (n *Node) loop(ctx context.Context) error {
 	defer close(n.loopEnded)
 	defer n.refuseCalls()
+	defer n.leadership.close() // who waits for what he proposed as a leader waits no more
 	tick := time.NewTicker(n.cfg.Heartbeat)
 	defer tick.Stop()
 	for {
@@ -73,10 +74,7 @@ func (n *Node) drive() {
 	if n.over {
 		return
 	}
-	if err := n.pass(); err != nil {
-		n.over, n.broken = true, err
-		n.waits.set() // for the loop to say so
-	}
+	_ = n.work(n.pass) // the loop tells
 }
 
 // takeTurn is drive for the loop, which has to be told what is wrong. It begins with first.
@@ -86,13 +84,29 @@ func (n *Node) takeTurn(first func() error) error {
 	if n.over {
 		return n.broken
 	}
-	var err error
-	if first != nil {
-		err = first()
-	}
-	if err == nil {
-		err = n.pass()
-	}
+	return n.work(func() error {
+		if first != nil {
+			if err := first(); err != nil {
+				return err
+			}
+		}
+		return n.pass()
+	})
+}
+
+// errPanicked is why there are no more turns after one that did not come back.
+var errPanicked = errors.New("a panic in the middle of what Raft has to do, which is a bug of kingbus; it was the last that was done, start the node again")
+
+// work is one turn. Where that panics, and the one whose turn it is goes on nevertheless, as the
+// servers of HTTP and of SQL do, Raft must not: what it had begun is half done.
+func (n *Node) work(f func() error) error {
+	n.over, n.broken = true, errPanicked
+	defer func() {
+		if n.over {
+			n.waits.set() // for the loop to say so
+		}
+	}()
+	err := f()
 	n.over, n.broken = err != nil, err
 	return err
 }
@@ -175,6 +189,19 @@ func (n *Node) call(f func()) bool {
 	case <-n.loopEnded:
 		return false
 	}
+}
+
+// applyConfChange, in a turn, has Raft count with the members after entry index, which are want. It
+// does so already if it has taken a snapshot of behind that entry while the apply goroutine was not
+// there yet: then the change must not be put on top of what it has become since.
+func (n *Node) applyConfChange(index uint64, cc *pb.ConfChangeV2, want *pb.ConfState) error {
+	if index <= n.restored {
+		return nil
+	}
+	if err := n.raw.ApplyConfChange(cc).Equivalent(want); err != nil {
+		return fmt.Errorf("Raft counts with other members than the log says, which is a bug of kingbus: %w", err)
+	}
+	return nil
 }
 
 // refuseCalls lets nobody's call be kept: call has seen that the loop ended.
@@ -307,6 +334,7 @@ func (n *Node) newWork(m *pb.Message, in []incoming) work {
 	w := work{m: m}
 	if snap := m.GetSnapshot(); !raft.IsEmptySnap(snap) {
 		n.last = snap.GetMetadata().GetIndex()
+		n.restored = n.last
 	}
 	ents := m.GetEntries()
 	if len(ents) == 0 {

@@ -526,7 +526,8 @@ func (n *Node) tend(ctx context.Context) error {
 
 // noteMatches remembers what the nodes have acknowledged, as far as it is committed:
 // what is not may rightly be cut off again. Of this node itself Raft takes all that it was
-// elected with for written, which may still wait for room on a full disk.
+// elected with for written, which may still wait for room on a full disk, where it is to replace
+// others; what is applied is there.
 func (n *Node) noteMatches() {
 	acked := map[uint64]uint64{}
 	n.call(func() {
@@ -534,8 +535,7 @@ func (n *Node) noteMatches() {
 			for id, pr := range st.Progress {
 				acked[id] = min(pr.Match, st.GetCommit())
 			}
-			written, _ := n.window.LastIndex() // fails never
-			acked[n.id] = min(acked[n.id], written)
+			acked[n.id] = min(acked[n.id], n.applied.Load())
 			n.checkSnapshots()
 		}
 	})

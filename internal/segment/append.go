@@ -260,7 +260,7 @@ func (l *Log) undo(last uint64, err error) error {
 	}
 	s := l.tail
 	if cerr := l.cutFile(s.end); cerr != nil {
-		return l.fail(errors.Join(err, cerr))
+		return l.fail(fmt.Errorf("%w, after %v", cerr, err))
 	}
 	return fmt.Errorf("%w: %w", ErrNoSpace, err)
 }
@@ -281,9 +281,12 @@ func noSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// fail poisons the log.
+// fail poisons the log. A poisoned one is not one that waits for room on the disk.
 func (l *Log) fail(err error) error {
 	if l.poison == nil {
+		if noSpace(err) {
+			err = errors.New(err.Error())
+		}
 		l.poison = fmt.Errorf("the log can no longer be written; stop, and start again to check what is on disk: %w", err)
 	}
 	return l.poison

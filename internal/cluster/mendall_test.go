@@ -1,0 +1,101 @@
+package cluster
+
+import (
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// loseTail takes the segments behind the first ones away, as a disk does that lies about syncs.
+func (m *member) loseTail(keep int) {
+	m.g.t.Helper()
+	names, err := m.fs.ReadDir("d/log")
+	if err != nil {
+		m.g.t.Fatal(err)
+	}
+	slices.Sort(names)
+	names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasSuffix(n, ".seg") })
+	if len(names) <= keep {
+		m.g.t.Fatalf("there are %d segments only", len(names))
+	}
+	for _, name := range names[keep:] {
+		if err := m.fs.Remove(filepath.Join("d/log", name)); err != nil {
+			m.g.t.Fatal(err)
+		}
+	}
+	if err := m.fs.SyncDir("d/log"); err != nil {
+		m.g.t.Fatal(err)
+	}
+}
+
+// TestMendAll: a node that has lost the end of its log gets all back that it may have acknowledged, not
+// only what the damage shows to be lost. If the leader dies then, what the two had alone is still there.
+func TestMendAll(t *testing.T) {
+	g := newGroup(t, "n1", "n2", "n3")
+	var mu sync.Mutex
+	gates := map[string]chan struct{}{}
+	for _, m := range g.nodes {
+		m.change = func(c *Config) {
+			c.Pause = func() {
+				mu.Lock()
+				gate := gates[m.name]
+				mu.Unlock()
+				if gate != nil {
+					<-gate
+				}
+			}
+		}
+	}
+	g.start()
+	for i := range 60 {
+		g.propose(numbered(i, 5000))
+	}
+	g.converge(60)
+	leader := g.leader()
+	lost, slow := g.others(leader)[0], g.others(leader)[1]
+	g.await("so much is known to be committed at the next start", func() bool {
+		written, _ := lost.node.hard.committed()
+		return written == lost.node.applied.Load()
+	})
+	gate := make(chan struct{})
+	mu.Lock()
+	gates[slow.name] = gate // its disk hangs
+	mu.Unlock()
+	for i := range 40 {
+		g.propose(numbered(60+i, 5000))
+	}
+	g.await("two of three have all", func() bool {
+		n, _ := leader.machine.count()
+		k, _ := lost.machine.count()
+		return n == 100 && k == 100
+	})
+	lost.crash(1)
+	lost.loseTail(3)
+	gated := lost.change
+	lost.change = func(c *Config) {
+		gated(c)
+		c.Log = slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+			if strings.Contains(string(p), "the log is whole again") { // the leader dies now, and the slow one loses what it has not written
+				leader.crash(2)
+				fs := slow.fs.Crash(2)
+				mu.Lock()
+				gates[slow.name] = nil
+				mu.Unlock()
+				close(gate)
+				slow.node.stop()
+				slow.close()
+				slow.fs = fs
+			}
+			return len(p), nil
+		}), nil))
+	}
+	lost.start()
+	slow.start()
+	g.propose(numbered(100, 10))
+	g.converge(101)
+	leader.start()
+	g.converge(101)
+}
