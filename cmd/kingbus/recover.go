@@ -160,6 +160,7 @@ type recovered struct {
 	LastEntry uint64 `json:"last_entry"`
 	// Committed is up to where this node knew of; now all that it has counts.
 	Committed uint64             `json:"committed"`
+	LostTo    uint64             `json:"lost_to,omitempty"` // what this node's disk has lost of what it may have acknowledged
 	End       stream.Coordinates `json:"end"`
 	SourceEnd stream.Coordinates `json:"source_end"` // the same place, in the source's coordinates
 	Executed  gtid.Set           `json:"gtid_executed"`
@@ -169,7 +170,7 @@ func (r *recovery) report(done bool) recovered {
 	p := r.plan
 	return recovered{
 		Dir: r.dir, Done: done, Cluster: p.ClusterID, NewCluster: p.NewClusterID, RaftID: p.RaftID, Members: append([]cluster.Member{}, p.Members...),
-		LastTerm: p.LastTerm, LastEntry: p.Last, Committed: p.Committed, End: p.End, SourceEnd: p.Source, Executed: p.Executed,
+		LastTerm: p.LastTerm, LastEntry: p.Last, Committed: p.Committed, LostTo: p.LostTo, End: p.End, SourceEnd: p.Source, Executed: p.Executed,
 	}
 }
 
@@ -192,6 +193,9 @@ func planText(dir string, plan stream.RecoverPlan) string {
 		row("", "%s: %s", memberText(m), what)
 	}
 	row("last entry", "%d", plan.Last)
+	if plan.LostTo > plan.Last {
+		row("lost", "up to entry %d: this node's log was damaged, and it may have acknowledged so much; look for another survivor that has it", plan.LostTo)
+	}
 	row("committed", "up to entry %d, as far as this node knows; from now on all that it has counts", plan.Committed)
 	if plan.End.File == "" {
 		row("binlog", "empty")

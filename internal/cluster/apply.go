@@ -3,6 +3,7 @@ package cluster
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -88,7 +89,9 @@ func (a *applier) run(ctx context.Context) error {
 				if ctx.Err() != nil {
 					return nil
 				}
-				if err := job(a); err != nil {
+				if err := job(a); errors.Is(err, ErrClosed) {
+					return nil
+				} else if err != nil {
 					return err
 				}
 			}
@@ -153,7 +156,7 @@ func (a *applier) changeMembership(e *pb.Entry, live bool) error {
 	if refused == nil {
 		var wrong error
 		if live && !a.n.call(func() { wrong = a.n.applyConfChange(e.GetIndex(), cc, next.conf) }) {
-			return nil // the loop has ended, and so will this goroutine
+			return ErrClosed // nothing behind it may count without it, in a checkpoint above all
 		}
 		if wrong != nil {
 			return fmt.Errorf("entry %d: %w", e.GetIndex(), wrong)

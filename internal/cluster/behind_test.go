@@ -16,11 +16,12 @@ import (
 type gated struct {
 	*counter
 	still atomic.Bool
+	least int // so many entries at once, or it does not stand still
 	gate  chan struct{}
 }
 
 func (g *gated) Apply(entries []Entry) error {
-	if g.still.Load() {
+	if len(entries) >= g.least && g.still.Load() {
 		<-g.gate
 	}
 	return g.counter.Apply(entries)
@@ -214,4 +215,73 @@ func TestFullWithConflict(t *testing.T) {
 	full.fs.SetLimit(-1)
 	leader.start()
 	g.converge(31)
+}
+
+// TestStopsWhileApplying: a node that is stopped between a change of the members and what is behind it
+// in the same batch does not take a checkpoint of behind the change that lacks it.
+func TestStopsWhileApplying(t *testing.T) {
+	g := newGroup(t, "n1", "n2", "n3")
+	var far *member
+	var hangs atomic.Pointer[chan struct{}] // the disk of far
+	machines := map[string]*gated{}
+	for _, m := range g.nodes {
+		m.change = func(c *Config) {
+			// Not in the entry that its disk hangs with: those behind it are to come in one batch.
+			machines[m.name] = &gated{counter: c.Machine.(*counter), least: 5, gate: make(chan struct{})}
+			c.Machine = machines[m.name]
+			c.Pause = func() {
+				if p := hangs.Load(); p != nil && m == far {
+					<-*p
+				}
+			}
+		}
+	}
+	g.start()
+	g.propose(numbered(0, 100))
+	g.converge(1)
+	leader := g.leader()
+	far = g.others(leader)[0]
+	third := g.others(leader)[1]
+	hang := make(chan struct{})
+	hangs.Store(&hang)
+	for i := range 20 {
+		g.propose(numbered(1+i, 5000))
+	}
+	g.member("n4").start()
+	g.do(func(ctx context.Context, n *Node) error { return n.Add(ctx, "n4", g.nodes["n4"].address) })
+	for i := range 40 {
+		g.propose(numbered(21+i, 5000))
+	}
+	g.await("the others have it", func() bool { n, _ := third.machine.count(); return n == 61 })
+	last := leader.lastEntry()
+	g.await("far knows that it is committed", func() (knows bool) {
+		far.node.call(func() { knows = far.node.raw.BasicStatus().GetCommit() >= last })
+		return knows
+	})
+	machines[far.name].still.Store(true)
+	hangs.Store(nil)
+	close(hang)
+	g.await("it is all on far's disk", func() bool { return far.node.segments.LastIndex() >= last })
+	g.await("and is to be applied, and to be saved as committed", func() bool {
+		far.node.hard.mu.Lock()
+		defer far.node.hard.mu.Unlock()
+		return far.node.hard.commit >= last
+	})
+	far.node.stop()
+	<-far.node.loopEnded
+	machines[far.name].still.Store(false)
+	close(machines[far.name].gate)
+	far.close()
+	g.cut(far, true)
+	far.start()
+	c, _, err := newestCheckpoint(far.fs, "d", 1<<60)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("the newest checkpoint is of entry %d of %d, with %d members", c.index, last, len(c.group.members))
+	g.cut(far, false)
+	g.converge(61)
+	if has, want := len(far.node.group().members), len(leader.node.group().members); has != want {
+		t.Errorf("%s knows of %d members, the leader of %d", far.name, has, want)
+	}
 }

@@ -155,6 +155,8 @@ type saver struct {
 	dropAt  uint64 // the entry that says so
 	holds   int    // peers that are being sent the log
 	wake    chan struct{}
+
+	files sync.Mutex // held over the work on checkpoint files; taken before mu
 }
 
 func newSaver(n *Node) *saver { return &saver{n: n, wake: make(chan struct{}, 1)} }
@@ -183,6 +185,17 @@ func (s *saver) hold(n int) {
 	s.holds += n
 	s.mu.Unlock()
 	s.notify()
+}
+
+// clear removes all checkpoints: they are of a log that is gone, as what waits is, see forget.
+func (s *saver) clear() error {
+	s.files.Lock()
+	defer s.files.Unlock()
+	old, err := listCheckpoints(s.n.cfg.FS, s.n.dir)
+	if err != nil || len(old) == 0 {
+		return err
+	}
+	return s.remove(old)
 }
 
 // forget drops what waits: it is about a log that is gone.
@@ -223,6 +236,8 @@ func (s *saver) run(ctx context.Context) error {
 
 // work does what the persisted commit index allows.
 func (s *saver) work(committed uint64) error {
+	s.files.Lock()
+	defer s.files.Unlock()
 	s.mu.Lock()
 	c, drop := s.pending, s.drop
 	if s.dropAt > committed || s.holds > 0 {

@@ -424,14 +424,13 @@ func (i *installer) settle(batch []fetched) error {
 	if err := n.segments.Sync(); err != nil {
 		return &fatalError{fmt.Errorf("sync log: %w", err)}
 	}
+	if !i.replaced { // what is told to be applied must be known to be committed at the next start
+		n.hard.commitTo(batch[len(batch)-1].Index)
+		if err := n.hard.saveCommit(); err != nil {
+			return &fatalError{err}
+		}
+	}
 	if err := i.apply(batch); err != nil {
-		return &fatalError{err}
-	}
-	if i.replaced {
-		return nil
-	}
-	n.hard.commitTo(batch[len(batch)-1].Index)
-	if err := n.hard.saveCommit(); err != nil {
 		return &fatalError{err}
 	}
 	return nil

@@ -68,7 +68,9 @@ func openHardState(fsys vfs.FS, dir, name string, create bool) (*hardState, erro
 		if err != nil {
 			return nil, fmt.Errorf("open hard state: %w", err)
 		}
-		err = h.read(name)
+		if err = h.file.SyncData(); err == nil { // as in openFiles
+			err = h.read(name)
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, h.file.Close())
@@ -164,6 +166,14 @@ func (h *hardState) init(term, commit uint64) error {
 	return errors.Join(h.write(term, h.vote, commit), h.write(term, h.vote, commit)) // both slots, so that a full disk has room for votes
 }
 
+// setCommit persists a commit index that may be lower than the one before: what was behind it is lost.
+func (h *hardState) setCommit(index uint64) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.commit = index
+	return h.write(h.term, h.vote, index)
+}
+
 // saveCommit persists the newest commit index, if it is not yet. It is called
 // after the append of everything that the index may name.
 func (h *hardState) saveCommit() error {
@@ -213,7 +223,10 @@ func (h *hardState) write(term, vote, commit uint64) error {
 		err = h.file.SyncData()
 	}
 	if err != nil {
-		h.err = fmt.Errorf("term, vote and commit index can no longer be written; start again: %v", err)
+		if noSpace(err) { // it is not one to be waited out
+			err = errors.New(err.Error())
+		}
+		h.err = fmt.Errorf("term, vote and commit index can no longer be written; start again: %w", err)
 		return h.err
 	}
 	h.term, h.vote = term, vote

@@ -400,11 +400,7 @@ func (i *installer) replace(job checkpoint, before entryID) error {
 		return fmt.Errorf("install: %w", err)
 	}
 	i.replaced, i.reviewed = true, true
-	old, err := listCheckpoints(n.cfg.FS, n.dir)
-	if err == nil && len(old) > 0 {
-		err = n.saver.remove(old)
-	}
-	if err != nil {
+	if err := n.saver.clear(); err != nil {
 		return fmt.Errorf("install: %w", err)
 	}
 	return nil

@@ -28,6 +28,22 @@ type mending struct {
 	UpTo uint64 `json:"up_to"`
 }
 
+// readMending reads that file; the zero value: there is none.
+func readMending(fsys vfs.FS, dir string) (todo mending, err error) {
+	name := filepath.Join(dir, mendFile)
+	b, err := vfs.ReadFile(fsys, name, 1<<10)
+	if errors.Is(err, fs.ErrNotExist) {
+		return mending{}, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &todo)
+	}
+	if err != nil {
+		return mending{}, fmt.Errorf("%s: %w", name, err)
+	}
+	return todo, nil
+}
+
 // mendEvery is how often peers are asked.
 const mendEvery = time.Second
 
@@ -35,13 +51,9 @@ const mendEvery = time.Second
 func (n *Node) openLog(committed uint64) (segment.Recovery, error) {
 	opt := segment.Options{SegmentBytes: n.cfg.SegmentBytes, Committed: committed, Logger: n.log}
 	dir, name := filepath.Join(n.dir, "log"), filepath.Join(n.dir, mendFile)
-	var todo mending
-	b, err := vfs.ReadFile(n.cfg.FS, name, 1<<10)
-	if err == nil {
-		err = json.Unmarshal(b, &todo)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return segment.Recovery{}, fmt.Errorf("%s: %w", name, err)
+	todo, err := readMending(n.cfg.FS, n.dir)
+	if err != nil {
+		return segment.Recovery{}, err
 	}
 	var recovery segment.Recovery
 	if todo.UpTo == 0 {
@@ -52,7 +64,8 @@ func (n *Node) openLog(committed uint64) (segment.Recovery, error) {
 		}
 		n.log.Error("the log is damaged: this node takes no part in the cluster until it has fetched what is lost from a peer; look at its disk", "error", err)
 		todo.UpTo = max(damage.LastLost, damage.FirstLost, committed)
-		if b, err = json.Marshal(todo); err != nil {
+		b, err := json.Marshal(todo)
+		if err != nil {
 			return recovery, err
 		}
 		if err := vfs.WriteFile(n.cfg.FS, name, b); err != nil {

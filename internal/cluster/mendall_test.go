@@ -99,3 +99,54 @@ func TestMendAll(t *testing.T) {
 	leader.start()
 	g.converge(101)
 }
+
+// TestRecoverWhileMending: the last one that is left can be made a cluster of its own though its log was
+// damaged, and says how much it has lost.
+func TestRecoverWhileMending(t *testing.T) {
+	g := newGroup(t, "n1", "n2", "n3").start()
+	for i := range 60 {
+		g.propose(numbered(i, 5000))
+	}
+	g.converge(60)
+	lost := g.others(g.leader())[0]
+	var committed uint64
+	g.await("all is known to be committed at the next start", func() bool {
+		committed, _ = lost.node.hard.committed()
+		return committed == lost.node.applied.Load()
+	})
+	lost.crash(1)
+	lost.loseTail(3)
+	for _, m := range g.nodes {
+		m.close()
+	}
+	log, asks := told("nobody has what the log lacks")
+	interrupt := make(chan struct{})
+	go func() {
+		<-asks
+		close(interrupt)
+	}()
+	c := lost.config()
+	c.Log, c.Interrupt = log, interrupt
+	if n, err := Open(c); err == nil {
+		t.Errorf("it has opened a log that lacks something: %v", n.Close())
+	}
+	var plan RecoverPlan
+	c = lost.config()
+	if err := c.Listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c.Listener = nil
+	done, err := Recover(c, func(p RecoverPlan) bool {
+		plan = p
+		return true
+	})
+	if !done || err != nil || plan.LostTo < committed || plan.Last >= committed {
+		t.Fatalf("%v, %v: %+v of %d entries", done, err, plan, committed)
+	}
+	lost.start()
+	g.await("it leads itself", func() bool { return lost.node.Leading() != nil })
+	if last := lost.node.segments.LastIndex(); last < plan.Last {
+		t.Errorf("its log ends with entry %d, it had %d", last, plan.Last)
+	}
+	lost.close()
+}

@@ -21,6 +21,10 @@ const firstIndex, firstTerm = 1, 1
 
 func (n *Node) openFiles() error {
 	fsys := n.cfg.FS
+	// What a killed process has left must not be believed today and be gone tomorrow.
+	if err := fsys.SyncDir(n.dir); err != nil {
+		return fmt.Errorf("sync data folder: %w", err)
+	}
 	id, fresh, err := openIdentity(fsys, n.dir, randomUint64)
 	if err != nil {
 		return err

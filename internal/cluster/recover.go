@@ -20,11 +20,15 @@ type RecoverPlan struct {
 	// several survivors the one has most that has the highest LastTerm, and of those
 	// the highest Last.
 	Committed, Last, LastTerm uint64
+	// LostTo is the last entry that this node may have acknowledged and that its disk has
+	// lost, if its log was damaged; 0: it was not. Another survivor may have it.
+	LostTo uint64
 }
 
 // Recover makes the folder of a stopped node that of a new cluster with this node
 // as its only voter. All of its log counts as committed from then on. confirm is
-// asked before anything is changed.
+// asked before anything is changed, but that a damaged log from which a start has begun to cut
+// the damage off is cut.
 //
 // The order makes it safe to repeat when it was broken off: the new cluster id
 // comes first, so that the node can reach nobody with the old membership, and is
@@ -52,7 +56,15 @@ func Recover(cfg Config, confirm func(RecoverPlan) bool) (done bool, err error) 
 		return false, err
 	}
 	committed, _ := n.hard.committed()
-	if n.segments, _, err = segment.Open(cfg.FS, filepath.Join(cfg.Dir, "log"), segment.Options{SegmentBytes: cfg.SegmentBytes, Committed: committed, Logger: n.log}); err != nil {
+	todo, err := readMending(cfg.FS, cfg.Dir)
+	if err != nil {
+		return false, err
+	}
+	opt := segment.Options{SegmentBytes: cfg.SegmentBytes, Committed: committed, Logger: n.log}
+	if todo.UpTo != 0 { // what is missing will not come any more
+		opt.Committed, opt.CutDamage = 0, true
+	}
+	if n.segments, _, err = segment.Open(cfg.FS, filepath.Join(cfg.Dir, "log"), opt); err != nil {
 		return false, err
 	}
 	last := n.segments.LastIndex()
@@ -65,7 +77,7 @@ func Recover(cfg Config, confirm func(RecoverPlan) bool) (done bool, err error) 
 	old := n.applier.group
 	plan := RecoverPlan{
 		ClusterID: id.Cluster, NewClusterID: randomUint64() | 1, RaftID: id.Raft,
-		Members: slices.Clone(old.members), Committed: committed, Last: last, LastTerm: n.applier.last.term,
+		Members: slices.Clone(old.members), Committed: committed, Last: last, LastTerm: n.applier.last.term, LostTo: todo.UpTo,
 	}
 	if !confirm(plan) {
 		return false, nil
@@ -103,8 +115,7 @@ func Recover(cfg Config, confirm func(RecoverPlan) bool) (done bool, err error) 
 	if err != nil {
 		return false, err
 	}
-	n.hard.commitTo(last)
-	if err := n.hard.saveCommit(); err != nil {
+	if err := n.hard.setCommit(last); err != nil {
 		return false, err
 	}
 	if err := cfg.FS.Remove(filepath.Join(cfg.Dir, mendFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
