@@ -85,18 +85,14 @@ func (m *sim) feed(rng *rand.Rand, n *simNode, s *Stream) {
 			}
 			return
 		}
-		m.mu.Lock()
 		pause := upTo(rng, m.pace/2)
 		if rng.IntN(8) == 0 {
 			pause = upTo(rng, 8*m.pace)
 		}
-		if m.mended {
-			pause = 0
-		}
-		m.mu.Unlock()
 		select {
 		case <-m.stop:
 			return
+		case <-m.calm:
 		case <-time.After(pause):
 		}
 	}
