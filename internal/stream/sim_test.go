@@ -62,6 +62,11 @@ func TestSimulation(t *testing.T) {
 // simulate runs one history. Raft ids and the times of elections come from crypto/rand.
 func simulate(t *testing.T, seed uint64) {
 	synctest.Test(t, func(t *testing.T) {
+		defer func() {
+			if t.Failed() { // its nodes still run, and nobody would end them
+				panic(fmt.Sprintf("the history of seed %d has failed", seed))
+			}
+		}()
 		cryptotest.SetGlobalRandom(t, seed)
 		newSim(t, seed).run()
 	})

@@ -29,7 +29,7 @@ func simActs(rng *rand.Rand) []simAct {
 		{"end connections", 6, false, func(m *sim) { m.net.breakSome(m.pick(m.nodes).name) }},
 		{"slow link", 4, false, func(m *sim) { m.net.setSlow(m.pick(m.nodes).name, upTo(m.rng, 300*time.Millisecond)) }},
 		{"slow disk", 4, false, func(m *sim) { m.pick(m.nodes).slow.Store(int64(upTo(m.rng, 300*time.Millisecond))) }},
-		{"full disk", 2, false, func(m *sim) { m.one(func(n *simNode) { n.disk.fill(int64(m.rng.IntN(32 << 10))) }) }},
+		{"full disk", 4, false, func(m *sim) { m.one(func(n *simNode) { n.disk.fill(int64(m.rng.IntN(32 << 10))) }) }},
 		{"room on the disk", 4, true, func(m *sim) { m.one(func(n *simNode) { n.disk.SetLimit(-1) }) }},
 		{"busy", 3, false, func(m *sim) { m.pick(m.nodes).busy.Store(int64(upTo(m.rng, 200*time.Millisecond))) }},
 		{"freeze", 6, false, func(m *sim) { m.pick(m.nodes).freeze(upTo(m.rng, 3*time.Second)) }},

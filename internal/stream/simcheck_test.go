@@ -138,6 +138,9 @@ func (m *sim) verify() {
 	m.mu.Lock()
 	acknowledged := m.acknowledged
 	m.mu.Unlock()
+	if err := m.net.violation(); err != nil {
+		m.fatalf("%v", err)
+	}
 	var leader *simNode
 	for _, n := range m.nodes {
 		if !n.member {

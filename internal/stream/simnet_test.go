@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 )
 
 // simNet is a network in memory, for a bubble of testing/synctest. It does what TCP
@@ -30,6 +31,8 @@ type simNet struct {
 	jitter    time.Duration            // what anything takes up to
 	hiccup    int                      // one in so many writes takes up to maxHiccup; 0 = none
 	flaky     int                      // one in so many writes ends its connection; 0 = none
+	votes     map[simVote]uint64       // to whom they went
+	broken    error                    // what a node has said and must not
 	conns     []*simConn               // those that their node has not closed, oldest first
 }
 
@@ -43,7 +46,7 @@ const (
 )
 
 func newSimNet(rng *rand.Rand) *simNet {
-	return &simNet{rng: rng, listeners: map[string]*simListener{}, cut: map[[2]string]time.Time{}, slow: map[string]time.Duration{}}
+	return &simNet{rng: rng, listeners: map[string]*simListener{}, cut: map[[2]string]time.Time{}, slow: map[string]time.Duration{}, votes: map[simVote]uint64{}}
 }
 
 // set cuts one direction, or mends it: then what waits in it arrives, or the
@@ -209,7 +212,7 @@ func (p *simPipe) put(b []byte) int {
 		d = time.Duration(p.rng.Int64N(int64(d)))
 	}
 	odds, most := p.w.hiccup, maxHiccup
-	if odds > 0 && isSnapshot(b) {
+	if odds > 0 && isMessage(b, raftpb.MsgSnap) {
 		odds, most = 2, maxSnapshot
 	}
 	if odds > 0 && p.rng.IntN(odds) == 0 {
@@ -224,10 +227,34 @@ func (p *simPipe) put(b []byte) int {
 	return len(b)
 }
 
-// isSnapshot tells whether a write is the body of a frame with MsgSnap.
-func isSnapshot(b []byte) bool {
+// isMessage tells whether a write is the body of a frame with a message of a kind.
+func isMessage(b []byte, kind raftpb.MessageType) bool {
 	const frameRaft, fieldType = 1, 1 << 3 // docs/format/peer.md; the first field of raftpb.Message
-	return len(b) > 3 && b[0] == frameRaft && b[1] == fieldType && b[2] == byte(raftpb.MsgSnap)
+	return len(b) > 3 && b[0] == frameRaft && b[1] == fieldType && b[2] == byte(kind)
+}
+
+// simVote is one that a node has to give: of its Raft id, in a term.
+type simVote struct{ from, term uint64 }
+
+// overhear looks for a node that votes for two in one term, which does harm only now and then.
+func (w *simNet) overhear(b []byte) {
+	var m raftpb.Message
+	if !isMessage(b, raftpb.MsgVoteResp) || proto.Unmarshal(b[1:], &m) != nil || m.GetReject() {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	v := simVote{m.GetFrom(), m.GetTerm()}
+	if to, voted := w.votes[v]; voted && to != m.GetTo() {
+		w.broken = fmt.Errorf("node %x has voted for %x and %x in term %d", v.from, to, m.GetTo(), v.term)
+	}
+	w.votes[v] = m.GetTo()
+}
+
+func (w *simNet) violation() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.broken
 }
 
 // take gives out what has arrived. Otherwise next is when something arrives, zero:
@@ -284,6 +311,7 @@ func (c *simConn) Read(b []byte) (int, error) {
 
 func (c *simConn) Write(b []byte) (total int, err error) {
 	w := c.out.w
+	w.overhear(b)
 	for {
 		w.mu.Lock()
 		switch err = c.gone(c.writeBy); {

@@ -85,16 +85,14 @@ func (m *sim) feed(rng *rand.Rand, n *simNode, s *Stream) {
 			}
 			return
 		}
-		m.mu.Lock()
 		pause := upTo(rng, m.pace/2)
 		if rng.IntN(8) == 0 {
 			pause = upTo(rng, 8*m.pace)
 		}
-		m.mu.Unlock()
 		select {
 		case <-m.stop:
 			return
-		case <-m.calm: // it may be far behind by then
+		case <-m.calm:
 		case <-time.After(pause):
 		}
 	}
