@@ -285,3 +285,39 @@ func TestStopsWhileApplying(t *testing.T) {
 		t.Errorf("%s knows of %d members, the leader of %d", far.name, has, want)
 	}
 }
+
+// TestInstallKeepsWhatAgrees: what a node may have acknowledged stays on its disk while it takes in what it
+// lacks, also where the end of its log is another one and it does not know what of it is committed.
+func TestInstallKeepsWhatAgrees(t *testing.T) {
+	g := newGroup(t, "n1", "n2", "n3")
+	for _, m := range g.nodes {
+		m.change = func(c *Config) { c.Window = 10 }
+	}
+	g.start()
+	for i := range 40 {
+		g.propose(numbered(i, 1000))
+	}
+	g.converge(40)
+	behind := g.leader()
+	others := g.others(behind)
+	common := behind.node.segments.LastIndex()
+	g.cut(behind, true)
+	for i := range 15 { // nobody else gets these
+		if err := behind.node.Propose(t.Context(), numbered(200+i, 1000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.await("they are on its disk", func() bool { return behind.node.segments.LastIndex() >= common+15 })
+	g.await("another one leads", func() bool { return others[0].node.Leading() != nil || others[1].node.Leading() != nil })
+	behind.crash(1)
+	for i := range 100 {
+		g.propose(numbered(40+i, 1000))
+	}
+	g.await("the others have it", func() bool { n, _ := others[0].machine.count(); return n == 140 })
+	g.cut(behind, false)
+	behind.start()
+	g.converge(140)
+	if wrote, lacked := behind.node.segments.Stats().Appended, behind.node.segments.LastIndex()-common; wrote > lacked {
+		t.Errorf("it has written %d entries, though it lacked %d only", wrote, lacked)
+	}
+}

@@ -219,14 +219,16 @@ type Node struct {
 	applier     *applier
 	installer   *installer
 	installing  atomic.Bool // a snapshot is not whole yet
-	deaf        atomic.Bool // to entries of the leader: a newer snapshot is awaited
-	peers       *peers
-	repairer    *repairer
-	reads       reads
-	changes     changes
-	changing    chan struct{} // holds a token while somebody proposes a change of the membership
-	matches     atomic.Pointer[map[uint64]uint64]
-	full        atomic.Bool
+	// replacedBy is the last entry of the newest snapshot for which the log was begun anew.
+	replacedBy atomic.Uint64
+	deaf       atomic.Bool // to entries of the leader: a newer snapshot is awaited
+	peers      *peers
+	repairer   *repairer
+	reads      reads
+	changes    changes
+	changing   chan struct{} // holds a token while somebody proposes a change of the membership
+	matches    atomic.Pointer[map[uint64]uint64]
+	full       atomic.Bool
 
 	// What waits for a turn; the loop is woken by waits.
 	waits     signal

@@ -369,16 +369,45 @@ func (i *installer) fetch(ctx context.Context, m Member, job checkpoint) error {
 	case answer.From > last+1 || answer.From <= req.Applied:
 		return fmt.Errorf("it begins with entry %d, behind entry %d", answer.From, last)
 	case !i.replaced && answer.From > applied+1:
-		if err := i.readBack(ctx, applied+1, min(answer.From-1, job.index)); err != nil {
-			return &fatalError{err}
+		if err := i.applyOwn(ctx, applied+1, min(answer.From-1, job.index)); err != nil {
+			return err
 		}
 	}
-	return i.copy(c, answer.From, job.index)
+	return i.copy(ctx, c, answer.From, job.index)
+}
+
+// applyOwn applies entries that this node has, now that they are known to be committed.
+func (i *installer) applyOwn(ctx context.Context, from, to uint64) error {
+	i.n.hard.commitTo(to)
+	err := i.n.hard.saveCommit()
+	if err == nil {
+		err = i.readBack(ctx, from, to)
+	}
+	if err != nil {
+		return &fatalError{err}
+	}
+	return nil
+}
+
+// agreed counts the entries with which a run begins that this node has: it may have acknowledged
+// them, so they stay, also where the end of its log is another one.
+func (i *installer) agreed(entries []segment.Entry) (n uint64) {
+	log := i.n.segments
+	for _, e := range entries {
+		if e.Index > log.LastIndex() {
+			break
+		}
+		if term, err := log.Term(e.Index); err != nil || term != e.Term {
+			break
+		}
+		n++
+	}
+	return n
 }
 
 // copy takes entries in: append, sync, apply. What has come when the peer is lost
 // is kept.
-func (i *installer) copy(c *peer.Conn, next, to uint64) error {
+func (i *installer) copy(ctx context.Context, c *peer.Conn, next, to uint64) error {
 	n := i.n
 	var batch []fetched
 	bytes := 0
@@ -389,6 +418,14 @@ func (i *installer) copy(c *peer.Conn, next, to uint64) error {
 		}
 		if err != nil {
 			return errors.Join(err, i.settle(batch))
+		}
+		if own := i.agreed(entries); own > 0 && !i.replaced {
+			if err := i.applyOwn(ctx, next, next+own-1); err != nil {
+				return err
+			}
+			if entries, next = entries[own:], next+own; len(entries) == 0 {
+				continue
+			}
 		}
 		at, err := n.segments.Append(entries)
 		if noSpace(err) {

@@ -269,6 +269,7 @@ func (i *installer) note(job checkpoint) error {
 	if err != nil {
 		return fmt.Errorf("install: %w", err)
 	}
+	i.n.replacedBy.Store(job.index)
 	return nil
 }
 

@@ -222,6 +222,7 @@ func (n *Node) resume() (bool, error) {
 	n.window = newWindow(hard, job.group.conf, entryID{job.index, job.term})
 	n.members.Store(&job.group)
 	n.installer.replaced = true
+	n.replacedBy.Store(job.index)
 	n.installing.Store(true)
 	n.installer.offer(job)
 	return true, nil

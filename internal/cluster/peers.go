@@ -242,9 +242,13 @@ func (n *Node) hello(kind peer.Kind, to uint64) peer.Hello {
 	cluster := n.clusterID.Load()
 	return peer.Hello{
 		Kind: kind, Cluster: cluster, From: n.id, To: to, Name: n.cfg.Name, Address: n.cfg.Address,
-		MinFormat: n.cfg.MinFormat, MaxFormat: n.cfg.MaxFormat, Last: n.segments.LastIndex(), Member: cluster != 0,
+		MinFormat: n.cfg.MinFormat, MaxFormat: n.cfg.MaxFormat, Last: n.has(), Member: cluster != 0,
 	}
 }
+
+// has is up to where this node has the log, or has it again when the snapshot is whole for which
+// it was begun anew: what it once acknowledged lies before the end of that.
+func (n *Node) has() uint64 { return max(n.segments.LastIndex(), n.replacedBy.Load()) }
 
 // refused tells what a refusal means for this node: an error if it cannot go on.
 func (n *Node) refused(by string, err error) error {
@@ -258,7 +262,7 @@ func (n *Node) refused(by string, err error) error {
 		why = ErrRemoved
 	case refusedStale:
 		// The hello may have been on its way for seconds, while entries went another way.
-		if n.segments.LastIndex() >= r.Had {
+		if n.has() >= r.Had {
 			return nil
 		}
 		why = ErrStale
