@@ -365,6 +365,40 @@ func TestHardStateTorn(t *testing.T) {
 	}
 }
 
+// TestHardStateDamaged: a vote that was given is not forgotten where one sector cannot be read any more.
+func TestHardStateDamaged(t *testing.T) {
+	for slot := range int64(2) {
+		fs := vfs.NewMem(1)
+		if err := fs.MkdirAll("d"); err != nil {
+			t.Fatal(err)
+		}
+		h, err := openHardState(fs, "d", "d/hs", true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.init(1, 1); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.observe(&pb.Message{Term: new(uint64(3)), Vote: new(uint64(30))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.file.WriteAt([]byte{0xee}, slot*hardSlot+17); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.close(); err != nil {
+			t.Fatal(err)
+		}
+		got, err := openHardState(fs, "d", "d/hs", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.term != 3 || got.vote != 30 {
+			t.Errorf("slot %d is damaged: term %d, vote %d", slot, got.term, got.vote)
+		}
+		_ = got.close()
+	}
+}
+
 func TestWindow(t *testing.T) {
 	w := newWindow(nil, &pb.ConfState{}, entryID{10, 2})
 	slots := func(from, to, term uint64) (out []slot) {

@@ -133,7 +133,8 @@ func (h *hardState) observe(m *pb.Message) error {
 	return nil
 }
 
-// promise makes term and vote of a storage message durable.
+// promise makes term and vote of a storage message durable, in both slots: a promise that was given
+// must not be hidden by damage to one of them, which looks like a torn write.
 func (h *hardState) promise(m *pb.Message) error {
 	if raft.IsEmptyHardState(&pb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}) {
 		return nil
@@ -148,7 +149,10 @@ func (h *hardState) promise(m *pb.Message) error {
 	if m.GetTerm() < h.term || m.GetTerm() == h.term && (h.vote != 0 || m.GetVote() == 0) {
 		return nil
 	}
-	return h.write(m.GetTerm(), m.GetVote(), h.stored)
+	if err := h.write(m.GetTerm(), m.GetVote(), h.stored); err != nil {
+		return err
+	}
+	return h.write(h.term, h.vote, h.stored)
 }
 
 // commitTo notes a commit index, for saveCommit.
