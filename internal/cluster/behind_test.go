@@ -205,7 +205,7 @@ func TestFullWithConflict(t *testing.T) {
 	full.fs.SetLimit(0)
 	g.cut(full, false)
 	full.awaitMemory(leader)
-	leader.close()
+	g.cut(leader, true)
 	id := full.node.Status().RaftID
 	full.elect()
 	full.node.noteMatches()
@@ -213,7 +213,7 @@ func TestFullWithConflict(t *testing.T) {
 		t.Errorf("its log ends with entry %d, and it says that it had entry %d", has, had)
 	}
 	full.fs.SetLimit(-1)
-	leader.start()
+	g.cut(leader, false)
 	g.converge(31)
 }
 

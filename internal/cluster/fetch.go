@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"sort"
 	"time"
 
 	"kingbus/internal/peer"
@@ -391,18 +392,18 @@ func (i *installer) applyOwn(ctx context.Context, from, to uint64) error {
 
 // agreed counts the entries with which a run begins that this node has: it may have acknowledged
 // them, so they stay, also where the end of its log is another one.
-func (i *installer) agreed(entries []segment.Entry) (n uint64) {
+func (i *installer) agreed(entries []segment.Entry) int {
 	log := i.n.segments
-	for _, e := range entries {
-		if e.Index > log.LastIndex() {
-			break
-		}
-		if term, err := log.Term(e.Index); err != nil || term != e.Term {
-			break
-		}
-		n++
+	last := log.LastIndex()
+	n := sort.Search(len(entries), func(j int) bool { return entries[j].Index > last }) // so many are compared
+	differs := func(j int) bool {
+		term, err := log.Term(entries[j].Index)
+		return err != nil || term != entries[j].Term
 	}
-	return n
+	if n == 0 || !differs(n-1) { // then all before it agree; to look at each takes too long
+		return n
+	}
+	return sort.Search(n, differs)
 }
 
 // copy takes entries in: append, sync, apply. What has come when the peer is lost
@@ -420,10 +421,10 @@ func (i *installer) copy(ctx context.Context, c *peer.Conn, next, to uint64) err
 			return errors.Join(err, i.settle(batch))
 		}
 		if own := i.agreed(entries); own > 0 && !i.replaced {
-			if err := i.applyOwn(ctx, next, next+own-1); err != nil {
+			if err := i.applyOwn(ctx, next, next+uint64(own)-1); err != nil {
 				return err
 			}
-			if entries, next = entries[own:], next+own; len(entries) == 0 {
+			if entries, next = entries[own:], next+uint64(own); len(entries) == 0 {
 				continue
 			}
 		}

@@ -68,8 +68,10 @@ func openHardState(fsys vfs.FS, dir, name string, create bool) (*hardState, erro
 		if err != nil {
 			return nil, fmt.Errorf("open hard state: %w", err)
 		}
-		if err = h.file.SyncData(); err == nil { // as in openFiles
-			err = h.read(name)
+		// What is read may be in memory only: of a killed process, or of one whose sync has failed,
+		// of which the next one hears nothing. It is believed once it is on disk.
+		if err = h.read(name); err == nil {
+			err = h.write(h.term, h.vote, h.stored)
 		}
 	}
 	if err != nil {

@@ -283,6 +283,9 @@ func (i *installer) readBack(ctx context.Context, from, to uint64) error {
 			if err = i.n.repairer.repair(ctx, corrupt); err == nil || errors.Is(err, segment.ErrRange) { // it is sound by now
 				continue
 			}
+			if errors.Is(err, segment.ErrPoisoned) {
+				return err
+			}
 			i.n.log.Error("a damaged entry of the log cannot be repaired yet; trying again", "entry", corrupt.Index, "path", corrupt.File, "offset", corrupt.Offset, "error", err)
 			select {
 			case <-ctx.Done():

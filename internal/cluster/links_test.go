@@ -407,7 +407,7 @@ func TestElectedWithFullDisk(t *testing.T) {
 		g.propose(numbered(1+i, 5000))
 	}
 	full.awaitMemory(leader)
-	leader.close()
+	g.cut(leader, true)
 	id := full.node.Status().RaftID
 	full.elect()
 	full.node.noteMatches()
@@ -415,7 +415,7 @@ func TestElectedWithFullDisk(t *testing.T) {
 		t.Errorf("its log ends with entry %d, and it says that it had entry %d", has, had)
 	}
 	full.fs.SetLimit(-1)
-	leader.start()
+	g.cut(leader, false)
 	g.converge(21)
 }
 

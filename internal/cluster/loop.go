@@ -199,7 +199,7 @@ func (n *Node) applyConfChange(index uint64, cc *pb.ConfChangeV2, want *pb.ConfS
 		return nil
 	}
 	if err := n.raw.ApplyConfChange(cc).Equivalent(want); err != nil {
-		return fmt.Errorf("Raft counts with other members than the log says, which is a bug of kingbus: %w", err)
+		return fmt.Errorf("the members with which Raft counts are not those of the log, which is a bug of kingbus: %w", err)
 	}
 	return nil
 }

@@ -132,6 +132,10 @@ func (n *Node) mend(todo mending, committed uint64) error {
 			if why := n.refused(m.Name, err); why != nil {
 				return why
 			}
+			var fatal *fatalError
+			if errors.As(err, &fatal) {
+				return fmt.Errorf("mend the log: %w", fatal.err)
+			}
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", m.Name, err))
 		}
 		if failed != nil && time.Since(said) >= sayEvery {
@@ -166,13 +170,24 @@ func (n *Node) mendFrom(ctx context.Context, m Member, upTo, committed uint64) e
 		if err != nil {
 			return err
 		}
-		if len(entries) == 0 {
-			return n.segments.Sync()
+		if len(entries) > 0 {
+			if _, err := n.segments.Append(entries); noSpace(err) {
+				return err
+			} else if err != nil {
+				return &fatalError{err}
+			}
+			next += uint64(len(entries))
+			continue
 		}
-		if _, err := n.segments.Append(entries); err != nil {
-			return err
+		// All that came is committed. It may be much, and is to be replayed, not kept for Raft.
+		err = n.segments.Sync()
+		if err == nil {
+			err = n.hard.saveCommitTo(next - 1)
 		}
-		next += uint64(len(entries))
+		if err != nil {
+			return &fatalError{err}
+		}
+		return nil
 	}
 }
 

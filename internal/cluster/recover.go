@@ -62,7 +62,7 @@ func Recover(cfg Config, confirm func(RecoverPlan) bool) (done bool, err error) 
 	}
 	opt := segment.Options{SegmentBytes: cfg.SegmentBytes, Committed: committed, Logger: n.log}
 	if todo.UpTo != 0 { // what is missing will not come any more
-		opt.Committed, opt.CutDamage = 0, true
+		opt.Committed, opt.CutDamage = firstIndex, true
 	}
 	if n.segments, _, err = segment.Open(cfg.FS, filepath.Join(cfg.Dir, "log"), opt); err != nil {
 		return false, err
@@ -110,19 +110,23 @@ func Recover(cfg Config, confirm func(RecoverPlan) bool) (done bool, err error) 
 	if err := c.save(cfg.FS, cfg.Dir); err != nil {
 		return false, err
 	}
-	// Older ones would bring the old members back, should this one be damaged.
 	found, err := listCheckpoints(cfg.FS, cfg.Dir)
 	if err != nil {
+		return false, err
+	}
+	// Those of what was cut off go before new entries can take the place of that; older ones would
+	// bring the old members back, should this one be damaged.
+	if err := n.saver.remove(slices.DeleteFunc(slices.Clone(found), func(i uint64) bool { return i <= last })); err != nil {
 		return false, err
 	}
 	if err := n.hard.setCommit(last); err != nil {
 		return false, err
 	}
+	if err := n.saver.remove(slices.DeleteFunc(found, func(i uint64) bool { return i >= last })); err != nil {
+		return false, err
+	}
 	if err := cfg.FS.Remove(filepath.Join(cfg.Dir, mendFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err // there is nobody any more from whom the rest could be had
 	}
-	if err := n.saver.remove(slices.DeleteFunc(found, func(i uint64) bool { return i == last })); err != nil {
-		return false, err
-	}
-	return true, nil
+	return true, cfg.FS.SyncDir(cfg.Dir)
 }

@@ -72,6 +72,8 @@ func (r *repairer) run(ctx context.Context) error {
 		case errors.Is(err, segment.ErrDropped), errors.Is(err, segment.ErrRange): // it was purged, or is sound
 			r.n.log.Info("a damaged entry of the log was not repaired", "entry", next.Index, "error", err)
 			err = nil
+		case errors.Is(err, segment.ErrPoisoned):
+			return err
 		default:
 			r.n.log.Error("a damaged entry of the log cannot be repaired yet; trying again", "entry", next.Index, "path", next.File, "offset", next.Offset, "error", err)
 		}

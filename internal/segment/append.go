@@ -287,7 +287,7 @@ func (l *Log) fail(err error) error {
 		if noSpace(err) {
 			err = errors.New(err.Error())
 		}
-		l.poison = fmt.Errorf("the log can no longer be written; stop, and start again to check what is on disk: %w", err)
+		l.poison = fmt.Errorf("%w: %w", ErrPoisoned, err)
 	}
 	return l.poison
 }

@@ -19,6 +19,8 @@ var (
 	ErrRange = errors.New("segment: out of range")
 	// ErrNoSpace is wrapped by Append when the disk is full. Nothing of the batch is in the log, and the Log goes on working.
 	ErrNoSpace = errors.New("segment: the disk is full")
+	// ErrPoisoned is wrapped by the errors of all calls that write, once a write or sync has failed; see Append.
+	ErrPoisoned = errors.New("the log can no longer be written; stop, and start again to check what is on disk")
 )
 
 // DamageError tells that Open found entries missing or unreadable that had been safely on disk. Nothing was changed, unless Cut is set.
