@@ -237,11 +237,7 @@ func (c *session) command(ctx context.Context, cmd byte, payload []byte) (again 
 func (c *session) changeUser(ctx context.Context, payload []byte) *session {
 	c.setState("Change user", "")
 	s, e := c.server, c.pc.entrant
-	if refusal := s.door.again(e); refusal != nil {
-		s.count.refused.Add(1)
-		_ = errors.Join(c.ws.WriteError(refusal), c.ws.Flush()) // the session ends either way
-		return nil
-	}
+	s.door.again(e)
 	c.pc.checking = false
 	ws, err := s.acceptor.ChangeUser(ctx, c.ws, payload)
 	s.door.leave(e, c.pc.checking)
