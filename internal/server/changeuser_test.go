@@ -1,9 +1,12 @@
 package server
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,6 +43,9 @@ func TestChangeUserSame(t *testing.T) {
 		{wire.TLSRequired, []change{{"s", "", ""}}, nil},
 		{wire.TLSRequired, []change{{"far", "one", ""}}, nil},
 		{wire.TLSRequired, []change{{"nobody", "one", ""}}, nil},
+		{wire.TLSRequired, []change{{"u", "one", "INFORMATION_SCHEMA"}, {"u", "one", "nosuch"}}, nil},
+		{wire.TLSRequired, []change{{"root", testPassword, "mysql"}, {"root", testPassword, "Mysql"}}, nil},
+		{wire.TLSRequired, []change{{"u", "two", "nosuch"}}, nil},
 		{wire.TLSRequired, []change{{"", "", ""}}, nil},
 		{wire.TLSDisabled, []change{{"u", "one", ""}, {"s", "one", ""}}, nil},
 		{wire.TLSRequired, nil, []byte{}},
@@ -170,4 +176,80 @@ func TestChangeUserCrowd(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestLoginSame: what a login or a change of user says of database and collation is taken, or refused,
+// as by a real 9.7.
+func TestLoginSame(t *testing.T) {
+	inst := mysqltest.Start(t, mysqltest.Options{Name: "source"})
+	exec(t, inst, "CREATE USER root@'%' IDENTIFIED BY '"+strings.ReplaceAll(testPassword, "'", "''")+"'; GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION")
+	r := newUsersRig(t)
+	addrs := []string{inst.Addr(), r.addr}
+	for _, addr := range addrs {
+		c := dial(t, addr, "root", testPassword, wire.TLSRequired)
+		if _, err := c.Query(t.Context(), "CREATE USER u IDENTIFIED BY 'one'"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// log is one login, and a change of user after it if it is said: what the client hears, and has then.
+	log := func(addr, user, database string, collation uint16, change bool) string {
+		cfg := wire.ClientConfig{Address: addr, User: user, Password: []byte("one"), Database: database, Collation: collation, TLSMode: wire.TLSDisabled, GetServerPublicKey: true}
+		if user == "root" {
+			cfg.Password = []byte(testPassword)
+		}
+		if change {
+			cfg.Database = ""
+			cfg.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+				nc, err := new(net.Dialer).DialContext(ctx, network, address)
+				return &anyCollation{Conn: nc}, err
+			}
+		}
+		c, err := wire.Dial(t.Context(), cfg)
+		if err == nil {
+			defer c.Close()
+			if change {
+				err = c.ChangeUser(t.Context(), user, cfg.Password, database)
+			}
+		}
+		var refusal *wire.Error
+		if errors.As(err, &refusal) {
+			return refusal.Error()
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		_, rows := answerText(t, c, "SELECT DATABASE(), @@character_set_client, @@character_set_results, @@character_set_connection, @@collation_connection")
+		return rows
+	}
+	same := func(user, database string, collation uint16) {
+		t.Helper()
+		for _, change := range []bool{false, true} {
+			if want, got := log(addrs[0], user, database, collation, change), log(addrs[1], user, database, collation, change); got != want {
+				t.Errorf("%s, database %q, collation %d, change %v:\n kingbus %s\n 9.7     %s", user, database, collation, change, got, want)
+			}
+		}
+	}
+	for _, database := range []string{"nosuch", "information_schema", "INFORMATION_SCHEMA", "Mysql", "SYS", "a/b"} {
+		same("root", database, 45)
+		same("u", database, 45)
+	}
+	for id := range uint16(350) {
+		same("u", "", id)
+	}
+	same("u", "", 9999)
+	r.await("an empty house", func(stream.Status) bool { return r.server.Counters().Open == len(addrs)-1 })
+}
+
+// anyCollation says in the login that its client has a collation that every client may have.
+type anyCollation struct {
+	net.Conn
+	said bool
+}
+
+func (c *anyCollation) Write(p []byte) (int, error) {
+	if !c.said {
+		c.said = true
+		p = slices.Clone(p)
+		p[4+8] = byte(wire.CollationUTF8MB4) // behind the packet's head, capabilities and largest packet
+	}
+	return c.Conn.Write(p)
 }

@@ -58,9 +58,7 @@ func parseChangeUser(p []byte, caps uint32) (*login, error) {
 	l := &login{caps: caps, user: string(c.NulBytes())}
 	c.Bytes(int(c.U8()))
 	l.database = string(c.NulBytes())
-	if collation := c.U16(); collation <= 0xff {
-		l.collation = byte(collation)
-	}
+	l.collation = c.U16()
 	l.plugin = string(c.NulBytes())
 	if caps&ClientConnectAttrs != 0 && c.Len() > 0 {
 		l.attributes = parseAttributes(&c)
@@ -78,7 +76,7 @@ func (l *login) appendChangeUser(b []byte) ([]byte, error) {
 	}
 	b = append(append(append(b, ComChangeUser), l.user...), 0, 0)
 	b = append(append(b, l.database...), 0)
-	b = binary.LittleEndian.AppendUint16(b, uint16(l.collation))
+	b = binary.LittleEndian.AppendUint16(b, l.collation)
 	b = append(append(b, l.plugin...), 0)
 	return l.appendAttributes(b)
 }
