@@ -13,8 +13,13 @@ import (
 //	[lenenc length of all attributes, then lenenc name and value of each]
 //
 // The answer is one to the greeting's nonce. A server of today does not look at it and sends an
-// AuthSwitchRequest with a new nonce, whichever plugin the client has named; the rest is as at a
-// first login. Clients from before the plugins (5.5.7) cannot be asked so, and are refused.
+// AuthSwitchRequest, whichever plugin the client has named; the rest is as at a first login. Clients
+// from before the plugins (5.5.7) cannot be asked so, and are refused.
+//
+// The nonce is that of the greeting each time. With native passwords clients do not look at what comes
+// now: MySQL's answer to the greeting's (native_password_auth_client), and MariaDB's to the last that
+// has come with another plugin (libmariadb keeps it in scramble_buff). A new one for caching_sha2_password, as
+// MySQL sends it, would mean two to look for then.
 
 // ChangeUser answers COM_CHANGE_USER, of which ReadCommand has given the payload: the client logs in
 // anew, as it did at first, within the handshake timeout or until ctx is done. Who it is then is in
