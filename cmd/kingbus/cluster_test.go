@@ -416,6 +416,10 @@ func (m *member) recover() {
 		if found.Done != sure || (r.code == 0) != sure || bytes.Equal(read(t, filepath.Join(m.dir, "node")), identity) == sure || strings.Contains(r.stderr, "--"+recoverFlag) == sure {
 			t.Errorf("%v: %+v", args, r)
 		}
+		// The id is made when it is done: what is only a plan names none, nor next steps.
+		if strings.Contains(r.stdout, "new_cluster_id") != sure || strings.Contains(r.stderr, "Start this node") != sure || strings.Contains(r.stderr, fmt.Sprint(found.NewCluster)) != sure {
+			t.Errorf("%v: %+v", args, r)
+		}
 		if found.Cluster == 0 || found.NewCluster == found.Cluster || len(found.Members) != 1 || found.Members[0].ID != found.RaftID || found.LastEntry == 0 || found.End.File != "binlog.000002" || found.Executed.IsEmpty() {
 			t.Errorf("%v: %+v", args, found)
 		}

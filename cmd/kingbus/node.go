@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -58,6 +57,7 @@ type node struct {
 	started time.Time
 
 	peerTLS  *tls.Config // among nodes; nil = in clear
+	shown    []shown     // complete before the HTTP API is there
 	verifier wire.Verifier
 
 	stream *stream.Stream
@@ -119,7 +119,7 @@ func newNode(cfg *config.Config, log *slog.Logger) (*node, error) {
 		if err != nil {
 			return nil, withCode(exitUsage, err)
 		}
-		n.warnOfEnd(n.peerTLS, "other nodes")
+		n.shown = append(n.shown, shown{"other nodes", n.peerTLS})
 	}
 	if cfg.Replica.User != "" {
 		// The native form is for replicas before 5.7.23 and MariaDB, which know
@@ -135,7 +135,7 @@ func newNode(cfg *config.Config, log *slog.Logger) (*node, error) {
 // error.
 func (n *node) start(ctx context.Context) error {
 	var err error
-	for _, step := range []func(context.Context) error{n.openStream, n.watchLeader, n.listen, n.startServer, n.startSource, n.startAdmin, n.handOverFirst} {
+	for _, step := range []func(context.Context) error{n.openStream, n.watchLeader, n.listen, n.startServer, n.startSource, n.startAdmin, n.watchCertificates, n.handOverFirst} {
 		if err = step(ctx); err != nil {
 			return withCode(exitFailed, err)
 		}
@@ -299,7 +299,7 @@ func (n *node) startServer(context.Context) error {
 			return err
 		}
 	}
-	n.warnOfEnd(tlsConfig, "replicas")
+	n.shown = append(n.shown, shown{"replicas", tlsConfig})
 	hostname, _ := os.Hostname() // only for @@hostname
 	n.server, err = server.New(server.Config{
 		Hostname: hostname, Port: uint16(n.mysql.Addr().(*net.TCPAddr).Port),
@@ -320,32 +320,6 @@ func (n *node) startServer(context.Context) error {
 		return err
 	}})
 	return nil
-}
-
-// serverTLS shows the certificate of files, as they are at each login, to those who are called so.
-func (n *node) serverTLS(files wire.TLSFiles, whom string) (*tls.Config, error) {
-	cfg, err := n.reloadTLS(files, whom, func() (*tls.Config, error) { return wire.LoadServerTLS(files) })
-	if err != nil {
-		return nil, fmt.Errorf("TLS towards %s: %w", whom, err)
-	}
-	return cfg, nil
-}
-
-// reloadTLS is what load makes of files, as they are at each handshake.
-func (n *node) reloadTLS(files wire.TLSFiles, whom string, load func() (*tls.Config, error)) (*tls.Config, error) {
-	return keys.ReloadTLS(files.Paths(), load, func(leaf *x509.Certificate, err error) {
-		if err != nil {
-			n.log.Error("the new certificate cannot be used; the old one is shown", "to", whom, "error", err)
-			return
-		}
-		n.log.Info("a new certificate is shown", "to", whom, "not_after", leaf.NotAfter)
-	})
-}
-
-func (n *node) warnOfEnd(cfg *tls.Config, whom string) {
-	if leaf := cfg.Certificates[0].Leaf; leaf != nil && time.Until(leaf.NotAfter) < 30*24*time.Hour {
-		n.log.Warn("a certificate ends soon", "shown_to", whom, "not_after", leaf.NotAfter)
-	}
 }
 
 // adminURL is where the HTTP API is, as a log tells it.
@@ -386,7 +360,7 @@ func (n *node) startAdmin(context.Context) error {
 		if tlsConfig, err = n.serverTLS(n.cfg.Admin.TLS, "clients of the HTTP API"); err != nil {
 			return err
 		}
-		n.warnOfEnd(tlsConfig, "clients of the HTTP API")
+		n.shown = append(n.shown, shown{"clients of the HTTP API", tlsConfig})
 	}
 	n.admin, err = admin.New(admin.Config{
 		Token: token.Value, TLS: tlsConfig, Users: n.users, Follow: n.follow, Dumps: n.server, Variables: n.variables, Status: n.status, Binlog: n.stream, Group: n.stream.Cluster(), Log: n.log.With("part", "admin"), Metrics: n.meter,

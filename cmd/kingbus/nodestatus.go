@@ -26,9 +26,10 @@ func (n *node) status() admin.Status {
 			End: st.End, Executed: st.Executed, Purged: st.Purged, Transactions: st.Transactions,
 			LastEvent: fromUnix(st.LastEventTime), Files: st.Files, Followed: st.Followed,
 		},
-		Disk:    admin.Disk{Dir: n.cfg.DataDir, Used: st.Node.Bytes, Segments: st.Node.Segments, Reserve: n.cfg.DiskReserve},
-		Cluster: group,
-		Source:  n.sourceStatus(st, group),
+		Certificates: n.certificates(),
+		Disk:         admin.Disk{Dir: n.cfg.DataDir, Used: st.Node.Bytes, Segments: st.Node.Segments, Reserve: n.cfg.DiskReserve},
+		Cluster:      group,
+		Source:       n.sourceStatus(st, group),
 	}
 	sent := n.meter.Dumps()
 	for _, r := range n.server.Replicas() {

@@ -51,7 +51,7 @@ other survivors start again with empty data folders.`,
 	}
 	load := settingFlags(cmd, p, "data-dir", "node-name", "peer-listen", "peer-advertise")
 	yes := cmd.Flags().Bool(recoverFlag, false, "do it without asking, as a script has to")
-	asJSON := cmd.Flags().Bool("json", false, "print the plan, and whether it was done, as JSON; nothing is asked then")
+	asJSON := cmd.Flags().Bool("json", false, "print the plan, and whether it was done, as JSON, and the next steps on standard error; nothing is asked then")
 	cmd.RunE = func(*cobra.Command, []string) error {
 		cfg, err := load()
 		if err != nil {
@@ -78,11 +78,13 @@ other survivors start again with empty data folders.`,
 		case errors.Is(err, vfs.ErrLocked):
 			err = fmt.Errorf("kingbus runs on the data folder %s: stop it first", cfg.DataDir)
 		case err == nil && *asJSON:
-			err = errors.Join(writeJSON(p.stdout, r.report(done)), r.refusal)
+			if err = errors.Join(writeJSON(p.stdout, r.report(done)), r.refusal); err == nil {
+				err = r.next(p.stderr)
+			}
 		case err == nil && !done:
 			err = r.refusal
 		case err == nil:
-			err = r.next()
+			err = r.next(p.stdout)
 		}
 		return withCode(exitFailed, err)
 	}
@@ -115,7 +117,7 @@ type recovery struct {
 	p         process
 	dir       string
 	confirmed bool // by the flag
-	asJSON    bool // nothing but the report is printed
+	asJSON    bool // the report is all there is on standard output
 	plan      stream.RecoverPlan
 	refusal   error // why it was not confirmed
 }
@@ -152,9 +154,9 @@ type recovered struct {
 	Dir        string           `json:"dir"`
 	Done       bool             `json:"done"` // false: it is what would be done
 	Cluster    uint64           `json:"cluster_id,string"`
-	NewCluster uint64           `json:"new_cluster_id,string"`
-	RaftID     uint64           `json:"raft_id,string"` // of this node, the only voter of the new cluster
-	Members    []cluster.Member `json:"members"`        // of the old one
+	NewCluster uint64           `json:"new_cluster_id,omitzero,string"` // made when it is done
+	RaftID     uint64           `json:"raft_id,string"`                 // of this node, the only voter of the new cluster
+	Members    []cluster.Member `json:"members"`                        // of the old one
 	// LastTerm and LastEntry are those by which to choose a survivor.
 	LastTerm  uint64 `json:"last_term"`
 	LastEntry uint64 `json:"last_entry"`
@@ -168,6 +170,9 @@ type recovered struct {
 
 func (r *recovery) report(done bool) recovered {
 	p := r.plan
+	if !done {
+		p.NewClusterID = 0
+	}
 	return recovered{
 		Dir: r.dir, Done: done, Cluster: p.ClusterID, NewCluster: p.NewClusterID, RaftID: p.RaftID, Members: append([]cluster.Member{}, p.Members...),
 		LastTerm: p.LastTerm, LastEntry: p.Last, Committed: p.Committed, LostTo: p.LostTo, End: p.End, SourceEnd: p.Source, Executed: p.Executed,
@@ -181,7 +186,7 @@ func planText(dir string, plan stream.RecoverPlan) string {
 		fmt.Fprintf(&b, "%-15s%s\n", name, fmt.Sprintf(format, args...))
 	}
 	row("data folder", "%s", dir)
-	row("cluster", "%d, which becomes %d with this node alone", plan.ClusterID, plan.NewClusterID)
+	row("cluster", "%d, which becomes a new one with this node alone", plan.ClusterID)
 	for _, m := range plan.Members {
 		what := "voter, gone from the new cluster"
 		if m.Learner {
@@ -222,7 +227,7 @@ func memberText(m cluster.Member) string {
 }
 
 // next tells what to do after it.
-func (r *recovery) next() error {
+func (r *recovery) next(w io.Writer) error {
 	var others []string
 	for _, m := range r.plan.Members {
 		if m.ID != r.plan.RaftID {
@@ -233,6 +238,6 @@ func (r *recovery) next() error {
 	if len(others) > 0 {
 		text += fmt.Sprintf("2. Remove the data folders of the other nodes: %s.\n3. Start each of them with --join instead of --initial-cluster, and add it with `kingbus node add NAME HOST:PORT`.\n", strings.Join(others, ", "))
 	}
-	_, err := io.WriteString(r.p.stdout, text)
+	_, err := io.WriteString(w, text)
 	return err
 }

@@ -99,14 +99,15 @@ func (s *Server) ours(next http.Handler) http.Handler {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
 		c := s.caller(r)
-		if g := guestOf(r.Context()); g != nil && c.authorized {
+		g := guestOf(r.Context())
+		if g != nil && c.authorized {
 			g.authorized()
 		}
 		if !c.authorized {
 			w.Header().Set("Connection", "close")
 			if c.refused == refusedToken {
 				s.refused.note(refusedToken, c.from)
-				s.delay()
+				s.delay(g)
 			}
 		}
 		host := r.Host
@@ -122,7 +123,14 @@ func (s *Server) ours(next http.Handler) http.Handler {
 	})
 }
 
-func (s *Server) delay() {
+// delay holds up the answer to a wrong token; its connection may be nil.
+func (s *Server) delay(g *guest) {
+	if g != nil {
+		if !g.wait(true) {
+			return
+		}
+		defer g.wait(false)
+	}
 	t := time.NewTimer(guessDelay)
 	defer t.Stop()
 	select {

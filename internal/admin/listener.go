@@ -19,7 +19,7 @@ const (
 	// whoever fills up the rest does not lock the operator out.
 	maxOfAddress = 64
 	// guestGrace is how long a connection whose client has not shown that it may is left alone by
-	// those whose address has as many: TLS and a slow link, and longer than guessDelay.
+	// those from elsewhere whose address has as many: TLS and a slow link, and longer than guessDelay.
 	guestGrace = 3 * time.Second
 )
 
@@ -50,6 +50,7 @@ type guest struct {
 	local bool
 	since time.Time
 	in    bool          // it counts
+	waits bool          // it has shown a wrong token, and does not know yet
 	at    *list.Element // of the queue; nil: it is not in there
 }
 
@@ -97,9 +98,19 @@ func (b *bounded) enter(g *guest) (out *guest) {
 }
 
 // victimLocked finds who makes room, of those who have not shown that they may: the oldest of the
-// address that has most of them, the new one counted, or of the newcomer's own if that is what has
-// too many. nil: nobody has more than the newcomer's, or is there long enough.
+// address that has most of them, the new one counted; nobody of one that has fewer than the newcomer's,
+// and with time where it has as many. If it is the newcomer's own address that has too many, its oldest
+// goes at once: given time, a crowd that renews itself kept everybody else of that address out. But who
+// waits for the answer to a wrong token keeps its place there, or one address could guess quickly. nil: nobody.
 func (b *bounded) victimLocked(newcomer *guest, own bool) *guest {
+	if own {
+		for at := b.queue.Front(); at != nil; at = at.Next() {
+			if g := at.Value.(*guest); g.key == newcomer.key && !g.waits {
+				return g
+			}
+		}
+		return nil
+	}
 	has := map[netip.Prefix]int{newcomer.key: 1}
 	for at := b.queue.Front(); at != nil; at = at.Next() {
 		has[at.Value.(*guest).key]++
@@ -108,7 +119,7 @@ func (b *bounded) victimLocked(newcomer *guest, own bool) *guest {
 	mine, now := has[newcomer.key], b.now()
 	for at := b.queue.Front(); at != nil; at = at.Next() {
 		g := at.Value.(*guest)
-		if own && g.key != newcomer.key || !own && g.local || has[g.key] < mine || has[g.key] == mine && now.Sub(g.since) < guestGrace {
+		if g.local || has[g.key] < mine || has[g.key] == mine && now.Sub(g.since) < guestGrace {
 			continue
 		}
 		if victim == nil || has[g.key] > has[victim.key] {
@@ -145,6 +156,15 @@ func (g *guest) authorized() {
 	g.b.mu.Lock()
 	defer g.b.mu.Unlock()
 	g.b.dequeueLocked(g)
+}
+
+// wait says whether it waits for the answer to a wrong token; false: it has been put out, and there
+// will be none.
+func (g *guest) wait(waits bool) bool {
+	g.b.mu.Lock()
+	defer g.b.mu.Unlock()
+	g.waits = waits
+	return g.in
 }
 
 // Close implements net.Conn.

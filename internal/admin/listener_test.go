@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -8,11 +9,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httptrace"
 	"os"
 	"slices"
-	"sync/atomic"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -72,29 +75,29 @@ func TestBounded(t *testing.T) {
 		}
 	}
 	one := come("10.0.0.1:1", "10.0.0.1:2", "10.0.0.1:3", "[::ffff:10.0.0.1]:4")
-	check("one address", one, 2, 2)
-	if refused[0] != "10.0.0.1:3" {
+	check("one address", one, 4, 2)
+	if refused[0] != "10.0.0.1:1" || refused[1] != "10.0.0.1:2" {
 		t.Errorf("%v were refused", refused)
 	}
+	_, _ = one[0].Close(), one[1].Close() // as the server does then
 	check("two more", come("[2001:db8::1]:1", "[2001:db8::2]:1"), 1, 1)
-	check("this machine", come("127.0.0.1:1", "[::1]:1", "127.0.0.2:1"), 2, 1)
-	_, _ = one[0].Close(), one[0].Close()
+	check("this machine", come("127.0.0.1:1", "[::1]:1", "127.0.0.2:1"), 3, 1)
+	_, _ = one[2].Close(), one[2].Close()
 	check("after one has left", come("10.0.0.3:1", "10.0.0.4:1"), 1, 1)
-	if c := one[0].(*guest).Conn.(*visit); c.closed != 2 {
+	if c := one[2].(*guest).Conn.(*visit); c.closed != 2 {
 		t.Errorf("closed %d times", c.closed)
 	}
 }
 
-// TestBoundedFair: who makes room for whom.
-func TestBoundedFair(t *testing.T) {
-	now := time.Unix(1e9, 0)
-	var out []string
-	visits := &visits{}
-	b := newBounded(visits, func(from string) { out = append(out, from) }, func() time.Time { return now })
+// room is a bounded listener to which connections come one by one; out are those that had to go for
+// the last one.
+func room(t *testing.T, now func() time.Time) (b *bounded, come func(from string) *guest, out *[]string) {
+	visits, out := &visits{}, new([]string)
+	b = newBounded(visits, func(from string) { *out = append(*out, from) }, now)
 	b.most, b.ofAddress = 16, 4
-	come := func(from string) *guest {
+	return b, func(from string) *guest {
 		t.Helper()
-		out, visits.from = nil, []string{from}
+		*out, visits.from = nil, []string{from}
 		c, err := b.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return nil
@@ -103,11 +106,17 @@ func TestBoundedFair(t *testing.T) {
 			t.Fatal(err)
 		}
 		return c.(*guest)
-	}
+	}, out
+}
+
+// TestBoundedFair: who makes room for whom.
+func TestBoundedFair(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	b, come, out := room(t, func() time.Time { return now })
 	check := func(what string, in *guest, went ...string) {
 		t.Helper()
-		if in == nil || !slices.Equal(out, went) {
-			t.Errorf("%s: in %v; %v went, want %v", what, in != nil, out, went)
+		if in == nil || !slices.Equal(*out, went) {
+			t.Errorf("%s: in %v; %v went, want %v", what, in != nil, *out, went)
 		}
 	}
 	var all []*guest
@@ -124,7 +133,7 @@ func TestBoundedFair(t *testing.T) {
 	}
 	_ = all[4].Close() // as the server does then; it counts no more
 	for i := range 100 {
-		if g := come(fmt.Sprintf("10.0.0.%d:%d", i%4+1, i+10)); g != nil && slices.Contains(out, "10.0.1.1:1") {
+		if g := come(fmt.Sprintf("10.0.0.%d:%d", i%4+1, i+10)); g != nil && slices.Contains(*out, "10.0.1.1:1") {
 			t.Fatal("those that hold more put the operator out")
 		}
 		now = now.Add(time.Second)
@@ -132,35 +141,74 @@ func TestBoundedFair(t *testing.T) {
 	operator.authorized()
 	now = now.Add(time.Hour)
 	for i := range 100 { // each from elsewhere
-		if come(fmt.Sprintf("10.1.0.%d:1", i+1)); slices.Contains(out, "10.1.0.1:1") != (i == 14) {
-			t.Fatalf("%d: %v went", i, out)
+		if come(fmt.Sprintf("10.1.0.%d:1", i+1)); slices.Contains(*out, "10.1.0.1:1") != (i == 14) {
+			t.Fatalf("%d: %v went", i, *out)
 		}
-		if now = now.Add(guestGrace); slices.Contains(out, "10.1.0.1:1") {
+		if now = now.Add(guestGrace); slices.Contains(*out, "10.1.0.1:1") {
 			break
 		}
 	}
 	if operator.Conn.(*visit).closed+all[0].Conn.(*visit).closed > 0 || b.all != 16 {
 		t.Errorf("who was authorized is put out; %d are in", b.all)
 	}
-	// Where all places of an address are taken, only one of its own makes room, with time.
+	// Where all places of an address are taken, its own make room at once: also while others of it
+	// come as fast as they can.
+	var local []*guest
 	for i := range 4 {
-		check("this machine", come(fmt.Sprintf("127.0.0.1:%d", i+1)))
+		local = append(local, come(fmt.Sprintf("127.0.0.1:%d", i+1)))
+		check("this machine", local[i])
 	}
-	if come("127.0.0.1:5") != nil {
-		t.Errorf("%v made room at once", out)
+	local[1].authorized()
+	for i, oldest := range []int{1, 3, 4, 5, 6} {
+		check("its next", come(fmt.Sprintf("127.0.0.1:%d", i+5)), fmt.Sprintf("127.0.0.1:%d", oldest))
 	}
-	now = now.Add(guestGrace)
-	check("later", come("127.0.0.1:6"), "127.0.0.1:1")
 }
 
-// TestBoundedServer: a request with the token, over TLS or not, keeps its connection its place.
+// TestBoundedGuess: who has shown a wrong token keeps its place until it may hear so, and one that was
+// put out before does not wait.
+func TestBoundedGuess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t, sample(), exporter{})
+		_, come, out := room(t, time.Now)
+		var all []*guest
+		for i := range 4 {
+			all = append(all, come(fmt.Sprintf("10.0.0.1:%d", i+1)))
+		}
+		guess := func(g *guest) (took time.Duration) {
+			r := httptest.NewRequest("GET", "/healthz", nil)
+			r = r.WithContext(context.WithValue(t.Context(), guestKey{}, g))
+			Authorize(r, "wrong")
+			began := time.Now()
+			s.Handler().ServeHTTP(httptest.NewRecorder(), r)
+			return time.Since(began) // of the bubble
+		}
+		var took time.Duration
+		var wg sync.WaitGroup
+		wg.Go(func() { took = guess(all[0]) })
+		synctest.Wait()
+		if come("10.0.0.1:5"); !slices.Equal(*out, []string{"10.0.0.1:2"}) {
+			t.Errorf("while the first waits, %v went", *out)
+		}
+		wg.Wait()
+		if took != guessDelay {
+			t.Errorf("it waited %s", took)
+		}
+		if come("10.0.0.1:6"); !slices.Equal(*out, []string{"10.0.0.1:1"}) {
+			t.Errorf("when it had waited, %v went", *out)
+		}
+		if took := guess(all[1]); took != 0 {
+			t.Errorf("who was put out waits %s", took)
+		}
+	})
+}
+
+// TestBoundedServer: a request with the token, over TLS or not, keeps its connection its place, and
+// is answered also when its address has as many that show nothing as it may.
 func TestBoundedServer(t *testing.T) {
 	files, m := issue(t, t.TempDir())
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(m.CAPEM)
 	for _, s := range []*Server{newServer(t, sample(), exporter{}), newTLSServer(t, files)} {
-		var elapsed atomic.Int64
-		s.cfg.Now = func() time.Time { return time.Unix(1e9, elapsed.Load()) }
 		address := serve(t, s)
 		host := address[len("http://"):]
 		if s.cfg.TLS != nil {
@@ -168,7 +216,7 @@ func TestBoundedServer(t *testing.T) {
 		}
 		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
 		defer transport.CloseIdleConnections()
-		ask := func() (reused bool) {
+		ask := func(transport *http.Transport) (reused bool) {
 			t.Helper()
 			ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { reused = i.Reused }})
 			r, err := http.NewRequestWithContext(ctx, "GET", address+"/api/v1/status", nil)
@@ -187,7 +235,7 @@ func TestBoundedServer(t *testing.T) {
 			}
 			return reused
 		}
-		ask()
+		ask(transport)
 		connect := func() net.Conn {
 			t.Helper()
 			c, err := net.Dial("tcp", host)
@@ -205,15 +253,17 @@ func TestBoundedServer(t *testing.T) {
 			}
 		}
 		var silent []net.Conn
-		for range maxOfAddress - 1 {
+		for range maxOfAddress {
 			silent = append(silent, connect())
 		}
-		gone("one too many", connect()) // and all the others are in
-		elapsed.Add(int64(guestGrace))
-		connect()
 		gone("the oldest that has shown nothing", silent[0])
-		if !ask() {
+		connect()
+		gone("the next", silent[1])
+		if !ask(transport) {
 			t.Error("who has the token was put out")
 		}
+		other := transport.Clone() // to which none of that crowd has left room
+		defer other.CloseIdleConnections()
+		ask(other)
 	}
 }

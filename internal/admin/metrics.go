@@ -67,6 +67,11 @@ func (c *collector) node() {
 	c.gauge("ready", "1 if the node is fit to serve.", func(s *Status) float64 { return truth(s.Ready) })
 	refused := newDesc("api_refused_total", "What the HTTP API has refused before it looked at what is asked for: connections for which there was no room, requests with a wrong token, with a certificate that is trusted no more, and with nothing of both.", "reason")
 	c.families = append(c.families, family{refused, prometheus.CounterValue, func(_ *Status, give func(float64, ...string)) { c.s.refused.each(give) }})
+	c.family("certificate_end_timestamp_seconds", "When a certificate ends that the node shows: to replicas, other nodes or clients of the HTTP API.", []string{"to"}, func(s *Status, give func(float64, ...string)) {
+		for _, shown := range s.Certificates {
+			give(float64(shown.NotAfter.Unix()), shown.To)
+		}
+	})
 
 	c.gauge("raft_leader", "1 if this node leads.", func(s *Status) float64 { return truth(s.Node.Leader) })
 	c.gauge("raft_term", "Term of the Raft group.", func(s *Status) float64 { return float64(s.Node.Term) })

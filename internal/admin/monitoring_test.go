@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,6 +31,7 @@ func full() Status {
 	st, at := sample(), stream.Coordinates{File: "b.000002", Pos: 400}
 	st.Source.Received, st.Source.Proposed, st.Source.Coordinates, st.Source.Behind = at, at, at, new(1.5)
 	st.Source.SemiSync.Last = hook.Position(at)
+	st.Certificates = []Certificate{{To: "replicas", NotAfter: time.Unix(5e9, 0)}}
 	st.Replicas[0].Acknowledged = hook.Position(at)
 	return st
 }

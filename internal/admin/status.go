@@ -42,10 +42,19 @@ type Status struct {
 	Stream  Stream   `json:"stream"`
 	Disk    Disk     `json:"disk"`
 	Clients Clients  `json:"clients"`
+	// Certificates are those that the node shows.
+	Certificates []Certificate `json:"certificates,omitempty"`
 	// SemiSync is this node's part as a semi-synchronous source of its replicas.
 	SemiSync semisync.SourceStatus `json:"semi_sync"`
 	// Replicas are the clients that pull the binlog from this node.
 	Replicas []Replica `json:"replicas"`
+}
+
+// Certificate is the end of one that the node shows, and to whom: "replicas", "other nodes" or
+// "clients of the HTTP API".
+type Certificate struct {
+	To       string    `json:"to"`
+	NotAfter time.Time `json:"not_after"`
 }
 
 // Node is this process's part in the cluster.

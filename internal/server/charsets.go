@@ -1,6 +1,11 @@
 package server
 
-import "kingbus/internal/sql"
+import (
+	"cmp"
+	"slices"
+
+	"kingbus/internal/sql"
+)
 
 // schemaText is a column that SHOW takes from information_schema.
 func schemaText(name string, length uint32) sql.Column {
@@ -34,7 +39,9 @@ func showCharacterSet() *sql.ResultSet {
 	length := long("Maxlen", 10)
 	length.Flags, length.Stored = sql.FlagNoDefault, true
 	rs := result(name, varchar("Description", 2048), standard, length)
-	for _, c := range sql.Collations() {
+	all := sql.Collations()
+	slices.SortFunc(all, func(a, b sql.Collation) int { return cmp.Compare(a.Charset, b.Charset) })
+	for _, c := range all {
 		if c.Default {
 			rs.Rows = append(rs.Rows, []sql.Value{sql.String(c.Charset), sql.String(c.Description), sql.String(c.Name), sql.Uint(uint64(c.MaxLength))})
 		}

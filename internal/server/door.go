@@ -31,6 +31,7 @@ type entrant struct {
 	key     netip.Prefix
 	since   time.Time
 	spoke   atomic.Bool   // it has sent something
+	changes bool          // it has logged in once; what it begins is a change of user
 	at      *list.Element // of the queue; nil: it is not in there
 	evicted bool          // it has made room; settled once it has left
 	gone    chan struct{} // closed when it is evicted
@@ -43,14 +44,18 @@ func newEntrant(nc net.Conn, key netip.Prefix, now time.Time) *entrant {
 // visitor is an address.
 type visitor struct {
 	waiting  int // connections that have not logged in yet
+	changing int // those that have, and do so once more: each has a place in the house already
 	queued   int // of waiting: those in the queue
 	failures int // logins that were refused, until forgiven
-	checking int // of waiting: those whose login is looked at, or whose refusal has to wait
+	checking int // of waiting and changing: those whose login is looked at, or whose refusal has to wait
 	last     time.Time
 	// owed are the ends of the waits that were cut short, as their connection was evicted: it does
 	// not wait, as it counts no more, but its place among those of checking is taken that long.
 	owed []time.Time
 }
+
+// here tells whether any connection of it has entered and not left.
+func (v *visitor) here() bool { return v.waiting+v.changing > 0 }
 
 const (
 	// freeFailures are answered at once: somebody mistypes, or a password was changed.
@@ -105,16 +110,14 @@ func (d *door) enter(e *entrant, full bool) (evicted bool, refusal *wire.Error) 
 	return full, nil
 }
 
-// again lets one that has logged in begin to do so once more. It keeps its place in the house
-// meanwhile, and nobody puts it out; it leaves as at first. Or it is refused.
-func (d *door) again(e *entrant) *wire.Error {
+// again has one that has logged in begin to do so once more. It keeps its place in the house
+// meanwhile, nobody puts it out, and those of its address that have not logged in do not count
+// against it; it leaves as at first.
+func (d *door) again(e *entrant) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if v := d.visitor[e.key]; v != nil && v.waiting >= d.most {
-		return errAddressCrowded
-	}
-	d.visitorLocked(e.key).waiting++
-	return nil
+	e.changes = true
+	d.visitorLocked(e.key).changing++
 }
 
 func (d *door) visitorLocked(key netip.Prefix) *visitor {
@@ -203,7 +206,12 @@ func (d *door) leave(e *entrant, admitted bool) {
 	if admitted {
 		v.checking--
 	}
-	if v.waiting--; v.waiting == 0 && (v.failures == 0 || d.now().Sub(v.last) > forgiven) {
+	if e.changes {
+		v.changing--
+	} else {
+		v.waiting--
+	}
+	if !v.here() && (v.failures == 0 || d.now().Sub(v.last) > forgiven) {
 		delete(d.visitor, e.key)
 	}
 }
@@ -271,7 +279,7 @@ func delayOf(n int) time.Duration {
 func (d *door) forgetLocked() {
 	now := d.now()
 	for key, v := range d.visitor {
-		if v.waiting == 0 && now.Sub(v.last) > forgiven {
+		if !v.here() && now.Sub(v.last) > forgiven {
 			delete(d.visitor, key)
 		}
 	}
@@ -279,7 +287,7 @@ func (d *door) forgetLocked() {
 		if len(d.visitor) < maxVisitors*3/4 {
 			return
 		}
-		if v.waiting == 0 {
+		if !v.here() {
 			delete(d.visitor, key)
 		}
 	}

@@ -17,8 +17,10 @@ type patientConn struct {
 	net.Conn
 	patience time.Duration
 	// See door.
-	entrant  *entrant // set before it is read from; nil: none
-	checking bool     // its login is looked at; of the goroutine that logs it in
+	entrant *entrant // set before it is read from; nil: none
+	// Of the goroutine that logs it in.
+	checking bool     // its login is looked at
+	opened   *session // what its last login has made
 
 	mu    sync.Mutex
 	hurry bool // the deadline stands, and moves no more

@@ -195,6 +195,7 @@ func New(cfg Config) (*Server, error) {
 			pc.checking = s.door.admit(pc.entrant.key)
 			return pc.checking
 		},
+		Open:       func(nc net.Conn, ws *wire.Session) error { return s.open(nc.(*patientConn), ws) },
 		LoggedIn:   func(nc net.Conn) { s.door.loggedIn(nc.(*patientConn).entrant) },
 		Failed:     func(nc net.Conn) { s.door.failed(nc.(*patientConn).entrant.key) },
 		Delay:      func(ctx context.Context, nc net.Conn, more int) { s.door.delay(ctx, nc.(*patientConn).entrant, more) },
@@ -360,7 +361,7 @@ func (s *Server) handle(ctx context.Context, e *entrant) {
 		delete(s.mu.sessions, ws.ID)
 		s.mu.Unlock()
 	}()
-	for c := newSession(s, ws, pc); c != nil; c = c.next {
+	for c := pc.opened; c != nil; c = c.next {
 		s.mu.Lock()
 		s.mu.sessions[ws.ID] = c
 		s.mu.Unlock()

@@ -11,6 +11,8 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -51,14 +53,23 @@ type session struct {
 	}
 }
 
-func newSession(s *Server, ws *wire.Session, pc *patientConn) *session {
-	c := &session{server: s, ws: ws, pc: pc, since: s.cfg.Now(), db: ws.Database}
+// open makes the session of a login that is right, before its client hears so: it may be refused yet.
+func (s *Server) open(pc *patientConn, ws *wire.Session) error {
+	c := &session{server: s, ws: ws, pc: pc, since: s.cfg.Now()}
 	c.log = s.log.With("session", ws.ID, "user", ws.User, "from", pc.RemoteAddr().String())
 	c.sql = sql.NewSession(c, s.variables())
 	c.statements.all = &s.prepared
-	c.sql.SetCharset(uint16(ws.Collation))
 	c.setState("Sleep", "")
-	return c
+	if err := c.sql.SetCharset(ws.Collation); err != nil {
+		return asWireError(err)
+	}
+	if ws.Database != "" {
+		if err := c.use(ws.Database); err != nil {
+			return err
+		}
+	}
+	pc.opened = c
+	return nil
 }
 
 // run answers commands until the client leaves, breaks the protocol, or ctx is
@@ -237,19 +248,15 @@ func (c *session) command(ctx context.Context, cmd byte, payload []byte) (again 
 func (c *session) changeUser(ctx context.Context, payload []byte) *session {
 	c.setState("Change user", "")
 	s, e := c.server, c.pc.entrant
-	if refusal := s.door.again(e); refusal != nil {
-		s.count.refused.Add(1)
-		_ = errors.Join(c.ws.WriteError(refusal), c.ws.Flush()) // the session ends either way
-		return nil
-	}
+	s.door.again(e)
 	c.pc.checking = false
-	ws, err := s.acceptor.ChangeUser(ctx, c.ws, payload)
+	_, err := s.acceptor.ChangeUser(ctx, c.ws, payload)
 	s.door.leave(e, c.pc.checking)
 	if err != nil {
 		s.loginFailed(ctx, c.pc, err)
 		return nil
 	}
-	next := newSession(s, ws, c.pc)
+	next := c.pc.opened
 	next.statements.last = c.statements.last
 	c.mu.Lock()
 	next.mu.reg = c.mu.reg
@@ -315,11 +322,15 @@ func asWireError(err error) *wire.Error {
 
 // use changes the default database; there are only those that every server has.
 func (c *session) use(name string) error {
-	for _, known := range databases {
-		if name == known {
-			c.db = name
-			return nil
-		}
+	if strings.EqualFold(name, databases[0]) { // MySQL's one name that is the same in any case
+		name = databases[0]
+	}
+	switch {
+	case slices.Contains(databases[:], name):
+		c.db = name
+		return nil
+	case c.server.cfg.Users != nil && c.may(account.Super) != nil: // who may not see what there is
+		return c.noDatabase(clip(name, 64))
 	}
 	return wire.Errorf(wire.ErBadDB, "Unknown database '%s'", clip(name, 64))
 }

@@ -283,7 +283,7 @@ func (c *session) showGrants(st *sql.Show) (*sql.ResultSet, error) {
 }
 
 func (c *session) noDatabase(name string) error {
-	return wire.Errorf(wire.ErDBAccessDenied, "Access denied for user '%s'@'%s' to database '%s'", c.ws.User, c.ws.Host, name)
+	return wire.Errorf(wire.ErDBAccessDenied, "Access denied for user '%s'@'%s' to database '%s'", c.ws.User, c.accountHost(), name)
 }
 
 // accountHost is the host of the account; % where accounts have none.

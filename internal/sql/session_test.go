@@ -169,12 +169,17 @@ func TestSetCharset(t *testing.T) {
 	s := testSession(t)
 	for id, want := range map[uint16]string{
 		8: "latin1/latin1_swedish_ci", 33: "utf8mb3/utf8mb3_general_ci", 45: "utf8mb4/utf8mb4_general_ci", 255: "utf8mb4/utf8mb4_0900_ai_ci",
-		63: "binary/binary", 0: "utf8mb4/utf8mb4_0900_ai_ci", 35: "utf8mb4/utf8mb4_0900_ai_ci", 999: "utf8mb4/utf8mb4_0900_ai_ci",
+		63: "binary/binary", 0: "utf8mb4/utf8mb4_0900_ai_ci", 309: "utf8mb4/utf8mb4_0900_bin", 999: "utf8mb4/utf8mb4_0900_ai_ci",
 	} {
-		s.SetCharset(id)
+		if err := s.SetCharset(id); err != nil {
+			t.Errorf("charset %d: %v", id, err)
+		}
 		if got := must(t, s, "select concat(@@character_set_results, '/', @@collation_connection)").Text(); got != want {
 			t.Errorf("charset %d: %s, want %s", id, got, want)
 		}
+	}
+	if err := s.SetCharset(35); code(err) != 1231 { // ucs2
+		t.Errorf("got %v, want error 1231", err)
 	}
 }
 

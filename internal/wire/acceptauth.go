@@ -24,12 +24,7 @@ func (a *Acceptor) authenticate(ctx context.Context, s *Session, l *login, greet
 		plugin = PluginNative
 	}
 	want := a.choosePlugin(v, plugin)
-	nonce := s.nonce
-	if greeted == "" && want != PluginNative {
-		// With native, clients answer to the greeting's nonce whatever comes now, and MySQL uses it
-		// again (native_password_auth_client, native_password_authenticate).
-		nonce = newNonce()
-	}
+	nonce := s.nonce // see changeuser.go
 	// A client that prefers a plugin other than the greeting's sends nothing for
 	// a start, as its nonce has not come yet (client_mpvio_read_packet).
 	waiting := l.caps&ClientPluginAuth != 0 && plugin != greeted && len(answer) == 0

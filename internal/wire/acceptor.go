@@ -56,6 +56,8 @@ type AcceptorConfig struct {
 	HandshakeTimeout time.Duration
 	// Admit, if set, tells whether the login of a client may be looked at at all.
 	Admit func(nc net.Conn) bool
+	// Open, if set, makes of a login that is right what it asks for; its error, an *Error, refuses it.
+	Open func(nc net.Conn, s *Session) error
 	// LoggedIn, if set, is told of each login that is right, before the client is.
 	LoggedIn func(nc net.Conn)
 	// Failed, if set, is told of each login whose name or password is wrong. Delay, which is set
@@ -127,7 +129,7 @@ type Session struct {
 	Database    string
 	Plugin      string // authentication plugin that was used
 	Attributes  []Attribute
-	Collation   byte // as the client sent it; any value
+	Collation   uint16 // as the client sent it; any value
 	MaxPacket   uint32
 	Version     string // the server version that the client was told
 
@@ -287,6 +289,11 @@ func (a *Acceptor) admit(ctx context.Context, s *Session, l *login, greeted stri
 	}
 	if err := a.authenticate(ctx, s, l, greeted); err != nil {
 		return err
+	}
+	if a.cfg.Open != nil {
+		if err := a.cfg.Open(s.raw, s); err != nil {
+			return err
+		}
 	}
 	if a.cfg.LoggedIn != nil {
 		a.cfg.LoggedIn(s.raw)

@@ -13,8 +13,13 @@ import (
 //	[lenenc length of all attributes, then lenenc name and value of each]
 //
 // The answer is one to the greeting's nonce. A server of today does not look at it and sends an
-// AuthSwitchRequest with a new nonce, whichever plugin the client has named; the rest is as at a
-// first login. Clients from before the plugins (5.5.7) cannot be asked so, and are refused.
+// AuthSwitchRequest, whichever plugin the client has named; the rest is as at a first login. Clients
+// from before the plugins (5.5.7) cannot be asked so, and are refused.
+//
+// The nonce is that of the greeting each time. With native passwords clients do not look at what comes
+// now: MySQL's answer to the greeting's (native_password_auth_client), and MariaDB's to the last that
+// has come with another plugin (libmariadb keeps it in scramble_buff). A new one for caching_sha2_password, as
+// MySQL sends it, would mean two to look for then.
 
 // ChangeUser answers COM_CHANGE_USER, of which ReadCommand has given the payload: the client logs in
 // anew, as it did at first, within the handshake timeout or until ctx is done. Who it is then is in
@@ -58,9 +63,7 @@ func parseChangeUser(p []byte, caps uint32) (*login, error) {
 	l := &login{caps: caps, user: string(c.NulBytes())}
 	c.Bytes(int(c.U8()))
 	l.database = string(c.NulBytes())
-	if collation := c.U16(); collation <= 0xff {
-		l.collation = byte(collation)
-	}
+	l.collation = c.U16()
 	l.plugin = string(c.NulBytes())
 	if caps&ClientConnectAttrs != 0 && c.Len() > 0 {
 		l.attributes = parseAttributes(&c)
@@ -78,7 +81,7 @@ func (l *login) appendChangeUser(b []byte) ([]byte, error) {
 	}
 	b = append(append(append(b, ComChangeUser), l.user...), 0, 0)
 	b = append(append(b, l.database...), 0)
-	b = binary.LittleEndian.AppendUint16(b, uint16(l.collation))
+	b = binary.LittleEndian.AppendUint16(b, l.collation)
 	b = append(append(b, l.plugin...), 0)
 	return l.appendAttributes(b)
 }

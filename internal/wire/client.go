@@ -22,7 +22,7 @@ type ClientConfig struct {
 	Password   []byte
 	Database   string            // optional
 	Attributes map[string]string // see ReplicaAttributes
-	Collation  byte              // CollationUTF8MB4 if zero
+	Collation  uint16            // CollationUTF8MB4 if zero; a first login says the low byte only
 
 	TLSMode TLSMode
 	// TLS holds CA, certificate and versions: see LoadClientTLS. Who is verified
@@ -114,7 +114,7 @@ func (cfg ClientConfig) withDefaults() ClientConfig {
 		cfg.Network = "tcp"
 	}
 	if cfg.Collation == 0 {
-		cfg.Collation = byte(CollationUTF8MB4)
+		cfg.Collation = CollationUTF8MB4
 	}
 	if cfg.ConnectTimeout <= 0 {
 		cfg.ConnectTimeout = defaultConnectTimeout

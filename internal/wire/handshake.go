@@ -101,7 +101,7 @@ type Attribute struct{ Name, Value string }
 type login struct {
 	caps       uint32
 	maxPacket  uint32
-	collation  byte
+	collation  uint16 // a login has one byte of it, a change of user both
 	user       string
 	answer     []byte
 	database   string
@@ -115,7 +115,7 @@ const sslRequestSize = 32
 func (l *login) appendHead(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint32(b, l.caps)
 	b = binary.LittleEndian.AppendUint32(b, l.maxPacket)
-	b = append(b, l.collation)
+	b = append(b, byte(l.collation))
 	return append(b, make([]byte, 23)...)
 }
 
@@ -165,7 +165,7 @@ func parseLoginHead(p []byte) (*login, error) {
 	}
 	l.caps |= uint32(c.U16()) << 16
 	l.maxPacket = c.U32()
-	l.collation = c.U8()
+	l.collation = uint16(c.U8())
 	c.Bytes(23)
 	if err := c.Err(); err != nil {
 		return nil, fmt.Errorf("login: %w", err)
