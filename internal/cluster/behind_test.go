@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -243,6 +244,11 @@ func TestStopsWhileApplying(t *testing.T) {
 	far = g.others(leader)[0]
 	third := g.others(leader)[1]
 	hang := make(chan struct{})
+	goOn := sync.OnceFunc(func() {
+		hangs.Store(nil)
+		close(hang)
+	})
+	t.Cleanup(goOn)
 	hangs.Store(&hang)
 	for i := range 20 {
 		g.propose(numbered(1+i, 5000))
@@ -253,14 +259,17 @@ func TestStopsWhileApplying(t *testing.T) {
 		g.propose(numbered(21+i, 5000))
 	}
 	g.await("the others have it", func() bool { n, _ := third.machine.count(); return n == 61 })
-	last := leader.lastEntry()
+	last, told := leader.lastEntry(), time.Now()
 	g.await("far knows that it is committed", func() (knows bool) {
 		far.node.call(func() { knows = far.node.raw.BasicStatus().GetCommit() >= last })
+		if late := time.Now(); !knows && late.Sub(told) > time.Second { // the message that said so was lost
+			told = late
+			g.propose(numbered(1000, 10))
+		}
 		return knows
 	})
 	machines[far.name].still.Store(true)
-	hangs.Store(nil)
-	close(hang)
+	goOn()
 	g.await("it is all on far's disk", func() bool { return far.node.segments.LastIndex() >= last })
 	g.await("and is to be applied, and to be saved as committed", func() bool {
 		far.node.hard.mu.Lock()

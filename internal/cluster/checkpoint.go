@@ -291,6 +291,8 @@ func (s *saver) dropBefore(index uint64) error {
 	if err := s.n.segments.DropBefore(index); err != nil {
 		return fmt.Errorf("drop segments: %w", err)
 	}
+	s.n.window.purged(s.n.segments.FirstIndex() - 1)
+	s.n.call(func() { s.n.window.applied(s.n.raw.BasicStatus().Applied) })
 	return nil
 }
 

@@ -43,6 +43,7 @@ type window struct {
 	hard     *pb.HardState
 	conf     *pb.ConfState
 	keep     uint64  // applied entries that stay
+	gone     uint64  // the last entry that was purged from the disk
 	prev     entryID // the entry before slots[0]; its term is kept for matching
 	slots    []slot
 	staged   map[uint64]slot // by index: given to the append goroutine, not on disk yet
@@ -242,16 +243,28 @@ func (s slot) release() {
 }
 
 // applied moves the window on behind entries that were taken and applied, up to i,
-// so that not many of them stay in it.
+// so that not many of them stay in it, and none that was purged: a peer that needs one has to
+// be given a snapshot.
 func (w *window) applied(i uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	to := min(w.gone, i)
 	// Cut only when half of the slots can go: each cut copies the rest.
 	if keep := i - min(i, w.keep); keep > w.prev.index+w.keep {
-		n := keep - w.prev.index
-		w.prev = entryID{index: keep, term: w.slots[n-1].entry.GetTerm()}
+		to = max(to, keep)
+	}
+	if to > w.prev.index {
+		n := to - w.prev.index
+		w.prev = entryID{index: to, term: w.slots[n-1].entry.GetTerm()}
 		w.slots = append([]slot(nil), w.slots[n:]...)
 	}
+}
+
+// purged notes the last entry that is not on disk any more; see applied.
+func (w *window) purged(i uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.gone = max(w.gone, i)
 }
 
 // held returns how many entries are in the window, and the bytes of their payloads.
@@ -265,7 +278,7 @@ func (w *window) held() (entries, bytes int) {
 func (w *window) reset(prev entryID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.prev, w.slots, w.bytes = prev, nil, 0
+	w.prev, w.slots, w.bytes, w.gone = prev, nil, 0, 0
 	for i := range w.staged {
 		if i <= prev.index {
 			delete(w.staged, i)
