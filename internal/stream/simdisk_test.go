@@ -23,8 +23,8 @@ type simDisk struct {
 	fail  func() *vfs.Mem // returns what is on the disk then
 	image *vfs.Mem        // that; nil: it has not failed
 	fault simFault
-	// struck is when a fault came after which the process has to end; zero: none did.
-	struck time.Time
+	// struck is when a fault came after which the process has to end, in nanoseconds since 1970; 0: none did.
+	struck int64
 }
 
 // simFault is a call of the disk that fails.
@@ -78,8 +78,8 @@ func (d *simDisk) spoiled(err error) bool {
 	return err != nil && d.fault.spent && strings.Contains(err.Error(), d.fault.err.Error())
 }
 
-// mustEnd tells since when the process must not go on.
-func (d *simDisk) mustEnd() time.Time {
+// mustEnd tells since when the process must not go on; 0: it may.
+func (d *simDisk) mustEnd() int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.struck
@@ -112,7 +112,7 @@ func (d *simDisk) call(op vfs.Op, name string) {
 	f.spent = true
 	d.Fail(op, 1, f.err)
 	if op == vfs.OpSync && strings.HasSuffix(name, ".seg") || strings.HasSuffix(name, "hardstate") {
-		d.struck = time.Now()
+		d.struck = time.Now().UnixNano()
 	}
 }
 

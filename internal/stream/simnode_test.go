@@ -244,15 +244,18 @@ func (m *sim) bury() {
 		case s != nil && n.disk.spoiled(s.Err()):
 			m.log.Info("SIM failed", "node", n.name, "error", s.Err())
 			m.halt(n, m.rng.IntN(2) == 0)
-		case s != nil && !n.disk.mustEnd().IsZero() && time.Since(n.disk.mustEnd()) > mustEndWithin:
-			m.fatalf("%s has gone on since a failure of its disk %s ago", n.name, time.Since(n.disk.mustEnd()))
+		case s != nil && n.goesOn():
+			m.fatalf("%s has gone on since a failure of its disk %s ago", n.name, time.Since(time.Unix(0, n.disk.mustEnd())))
 		}
 	}
 }
 
-// mustEndWithin is after how long a process has ended that must not go on: all its goroutines have come
-// back by then, also those that hang.
-const mustEndWithin = 30 * time.Second
+// goesOn tells whether a process goes on that must not, because of what its disk has said. What hangs has time
+// to come back.
+func (n *simNode) goesOn() bool {
+	since := n.disk.mustEnd()
+	return since > 0 && time.Since(time.Unix(0, max(since, n.frozen.Load(), n.hung.Load()))) > 30*time.Second
+}
 
 // expected are the failures that a simulation asks for.
 func expected(err error) bool { return errors.Is(err, cluster.ErrRemoved) }
