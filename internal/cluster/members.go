@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -120,6 +121,27 @@ func (n *Node) Members() []MemberStatus {
 		return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
 	})
 	return out
+}
+
+// CheckMembers tells whether Raft counts with the members that the applied entries say, which anything
+// else would be a bug of kingbus. It waits for what is to be applied. While a snapshot is installed there is
+// nothing to compare: Raft has its members already.
+func (n *Node) CheckMembers() error {
+	return n.inApplier(func(a *applier) error {
+		var counted, says []uint64
+		n.call(func() {
+			if a.last.index < n.restored || n.installing.Load() {
+				return
+			}
+			conf := n.raw.Status().Config
+			counted, says = slices.Sorted(maps.Keys(conf.Voters.IDs())), slices.Sorted(slices.Values(a.group.conf.GetVoters()))
+			counted, says = append(counted, slices.Sorted(maps.Keys(conf.Learners))...), append(says, slices.Sorted(slices.Values(a.group.conf.GetLearners()))...)
+		})
+		if !slices.Equal(counted, says) {
+			return fmt.Errorf("the voters and learners that Raft counts with are %x, after entry %d they should be %x", counted, a.last.index, says)
+		}
+		return nil
+	})
 }
 
 // linkTo tells why there is no connection to a node, "" if there is one, and how many

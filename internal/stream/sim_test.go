@@ -19,8 +19,8 @@ import (
 
 // The simulation runs whole clusters in memory, in the virtual time of
 // testing/synctest, and does to them what happens to clusters: nodes that come up
-// one by one, power loss in the middle of a write, restarts, cut and slow links,
-// slow and full disks, machines so busy that messages gather before anybody looks at
+// one by one, power loss and kill -9 in the middle of a write, restarts, cut and slow links,
+// slow, full and failing disks, logs that lose their end, machines so busy that messages gather before anybody looks at
 // them, leadership that is handed over, members that come and go, purges; while a
 // source's script is fed into whoever leads. In the end all is mended, and every node
 // must have the script's very bytes, the same state, and a log that agrees entry by
@@ -92,6 +92,9 @@ type sim struct {
 	acts    []simAct
 	busy    time.Duration // of some of the nodes: see simNode
 	hangs   int
+	kills   bool // not only power is lost
+	unsure  bool // some change of the members was not answered: it may still come
+	purges  bool // the beginning of the logs may be gone
 
 	calm chan struct{} // closed when nothing happens any more
 	stop chan struct{} // the source's end
@@ -134,8 +137,9 @@ func newSim(t *testing.T, seed uint64) *sim {
 	m.pace = time.Duration([]int{0, 1, 2, 8, 40}[rng.IntN(5)]) * time.Duration(m.steps) * simStep / 4 / time.Duration(runs)
 	m.busy = pick(0, 5*time.Millisecond, 50*time.Millisecond, 200*time.Millisecond, time.Second)
 	m.hangs = []int{0, 400, 40, 10}[rng.IntN(4)]
+	m.kills = rng.IntN(2) == 0
 	var initial []cluster.Member
-	for i := range []int{1, 3, 3, 3, 5}[rng.IntN(5)] {
+	for i := range []int{1, 3, 3, 3, 5, 5}[rng.IntN(6)] {
 		n := m.node(fmt.Sprintf("n%d", i+1))
 		n.member = true
 		initial = append(initial, cluster.Member{Name: n.name, Address: n.name})
@@ -181,9 +185,15 @@ func (m *sim) run() {
 		time.Sleep(upTo(m.rng, simStep*time.Duration([]int{1, 10, 40, 80}[m.rng.IntN(4)])/40))
 		m.bury()
 		m.act()
+		m.checkMembers(m.pick(m.nodes))
 	}
 	m.mend()
 	close(m.stop)
+	for _, n := range m.nodes {
+		if n.opening != nil {
+			m.halt(n, true)
+		}
+	}
 	m.wg.Wait()
 	for _, n := range m.running() {
 		m.halt(n, true)

@@ -4,6 +4,10 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
 	"time"
 
 	"kingbus/internal/vfs"
@@ -37,6 +41,10 @@ func simActs(rng *rand.Rand) []simAct {
 		{"fall behind", 10, false, func(m *sim) { m.one(m.fallBehind) }},
 		{"purge", 3, false, (*sim).purge},
 		{"add or remove", 10, false, func(m *sim) { m.one(m.changeMembers) }},
+		{"hang", 4, false, func(m *sim) { m.pick(m.nodes).hang(upTo(m.rng, 8*time.Second)) }},
+		{"miss changes", 4, false, func(m *sim) { m.one(m.missChanges) }},
+		{"fail a call of the disk", 4, false, func(m *sim) { m.one(m.spoil) }},
+		{"lose the end of a log", 4, false, func(m *sim) { m.one(m.loseEnd) }},
 	}
 	for i := range acts {
 		if !acts[i].mends {
@@ -77,7 +85,7 @@ func (m *sim) one(do func(*simNode)) {
 
 func (m *sim) comeBack() {
 	for _, n := range m.nodes {
-		if n.stream() == nil && m.rng.IntN(2) == 0 {
+		if n.stream() == nil && n.opening == nil && m.rng.IntN(2) == 0 {
 			m.start(n)
 		}
 	}
@@ -91,10 +99,14 @@ func (m *sim) cut() {
 		m.net.set(b.name, a.name, m.rng.IntN(2) == 0)
 		return
 	}
+	m.cutOff(a)
+}
+
+func (m *sim) cutOff(n *simNode) {
 	for _, other := range m.nodes {
-		if other != a {
-			m.net.set(a.name, other.name, true)
-			m.net.set(other.name, a.name, m.rng.IntN(3) > 0)
+		if other != n {
+			m.net.set(n.name, other.name, true)
+			m.net.set(other.name, n.name, m.rng.IntN(3) > 0)
 		}
 	}
 }
@@ -131,7 +143,9 @@ func (m *sim) fallBehind(n *simNode) {
 	m.halt(n, m.rng.IntN(2) == 0)
 	time.Sleep(upTo(m.rng, 4*simStep))
 	m.bury()
-	m.start(n)
+	if m.start(n); n.stream() == nil {
+		return
+	}
 	time.Sleep(upTo(m.rng, 400*time.Millisecond))
 	for range 1 + m.rng.IntN(6) {
 		n.freeze(upTo(m.rng, simStep))
@@ -144,7 +158,119 @@ func (m *sim) fallBehind(n *simNode) {
 	}
 }
 
+// missChanges lets a node miss changes of the members, some of which it has and cannot apply yet, and then more.
+func (m *sim) missChanges(n *simNode) {
+	change := func() {
+		var others []*simNode
+		for _, other := range m.running() {
+			if other != n {
+				others = append(others, other)
+			}
+		}
+		if through := m.pick(others); through != nil {
+			m.changeMembers(through)
+		}
+		m.bury()
+	}
+	if m.rng.IntN(3) > 0 {
+		n.hang(upTo(m.rng, 15*time.Second))
+	}
+	for range m.rng.IntN(4) {
+		change()
+	}
+	m.cutOff(n)
+	for range m.rng.IntN(4) {
+		change()
+	}
+	time.Sleep(upTo(m.rng, 2*simStep))
+	m.mendNet()
+	time.Sleep(upTo(m.rng, 500*time.Millisecond))
+	if m.rng.IntN(2) == 0 {
+		n.freeze(upTo(m.rng, simStep))
+		time.Sleep(upTo(m.rng, 200*time.Millisecond))
+	}
+	m.bury()
+	if n.stream() != nil && m.rng.IntN(2) == 0 {
+		m.halt(n, m.rng.IntN(3) > 0)
+	}
+}
+
+// spoil lets a call of a node's disk fail. The node ends by that, or has no checkpoint, or waits for room.
+func (m *sim) spoil(n *simNode) {
+	f := simFault{after: m.rng.IntN([]int{1, 5, 40}[m.rng.IntN(3)]), err: []error{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT}[m.rng.IntN(3)]}
+	f.op = []vfs.Op{vfs.OpSync, vfs.OpSync, vfs.OpWrite, vfs.OpWrite, vfs.OpCreate, vfs.OpRename, vfs.OpSyncDir, vfs.OpTruncate}[m.rng.IntN(8)]
+	if f.op == vfs.OpSync || f.op == vfs.OpWrite {
+		f.on = []string{"", ".seg", "hardstate"}[m.rng.IntN(3)]
+	}
+	n.disk.spoil(f)
+	if m.rng.IntN(2) == 0 { // that calls for votes
+		m.handOver(m.rng)
+	}
+}
+
+// loseEnd takes the last segments of a node's log away, as a disk does that lies about syncs. All that was
+// acknowledged must be among the others alone: one node at a time, which sees what it lacks when it starts.
+func (m *sim) loseEnd(n *simNode) {
+	if m.unsure || m.purges || !n.member {
+		return
+	}
+	voters := 0
+	for _, other := range m.nodes {
+		if other.lost {
+			return
+		}
+		if other.member {
+			voters++
+		}
+	}
+	if voters < 3 || n.stream().node.Status().Installing != nil {
+		return
+	}
+	for _, other := range n.stream().node.Members() {
+		if voters--; other.Learner {
+			return
+		}
+	}
+	if voters != 0 {
+		return
+	}
+	committed := n.stream().node.Status().Committed // at least that a start knows of
+	m.halt(n, m.rng.IntN(2) == 0)
+	const dir = "data/log"
+	names, err := n.fs.ReadDir(dir)
+	if err != nil {
+		m.fatalf("%v", err)
+	}
+	var firsts []uint64
+	for _, name := range names { // sorted, and so by index
+		if first, err := strconv.ParseUint(strings.TrimSuffix(name, ".seg"), 10, 64); err == nil {
+			firsts = append(firsts, first)
+		}
+	}
+	seen := slices.IndexFunc(firsts, func(first uint64) bool { return first > committed })
+	if seen < 0 {
+		seen = len(firsts)
+	}
+	if seen < 2 {
+		return
+	}
+	for _, first := range firsts[1+m.rng.IntN(seen-1):] {
+		if err := n.fs.Remove(fmt.Sprintf("%s/%020d.seg", dir, first)); err != nil {
+			m.fatalf("%v", err)
+		}
+	}
+	if err := n.fs.SyncDir(dir); err != nil {
+		m.fatalf("%v", err)
+	}
+	m.log.Info("SIM has lost the end of its log", "node", n.name, "committed", committed, "segments", len(firsts))
+	n.lost = true
+}
+
 func (m *sim) purge() {
+	if slices.ContainsFunc(m.nodes, func(n *simNode) bool { return n.lost }) {
+		return // what it lacks must stay
+	}
+	m.purges = true
 	for _, n := range m.running() {
 		if s := n.stream(); s.node.Leading() != nil {
 			if files := s.Status().Files; len(files) > 1 {
@@ -165,6 +291,9 @@ func (m *sim) changeMembers(through *simNode) {
 	c := through.stream().Cluster()
 	members := 0
 	for _, n := range m.nodes {
+		if n.lost {
+			return // it needs a majority of the others
+		}
 		if n.member {
 			members++
 		}
@@ -176,6 +305,7 @@ func (m *sim) changeMembers(through *simNode) {
 		}
 		n.removing = true
 		if err := m.try(func(ctx context.Context) error { return c.Remove(ctx, n.name) }); err != nil || !through.alive.Load() {
+			m.unsure = true
 			return
 		}
 		n.member = false
@@ -192,7 +322,7 @@ func (m *sim) changeMembers(through *simNode) {
 		}
 	}
 	if n == nil {
-		if len(m.nodes) >= 6 {
+		if len(m.nodes) >= 7 {
 			return
 		}
 		n = m.node(fmt.Sprintf("n%d", len(m.nodes)+1))
@@ -200,10 +330,12 @@ func (m *sim) changeMembers(through *simNode) {
 	if n.stream() == nil {
 		m.start(n)
 	}
-	if err := m.try(func(ctx context.Context) error { return c.Add(ctx, n.name, n.name) }); err == nil && through.alive.Load() {
+	err := m.try(func(ctx context.Context) error { return c.Add(ctx, n.name, n.name) })
+	if err == nil && through.alive.Load() {
 		n.member = true
-		_ = m.try(func(ctx context.Context) error { return c.Promote(ctx, n.name) })
+		err = m.try(func(ctx context.Context) error { return c.Promote(ctx, n.name) })
 	}
+	m.unsure = m.unsure || err != nil || !through.alive.Load()
 }
 
 func (m *sim) mendNet() {

@@ -18,9 +18,13 @@ func (m *sim) mend() {
 	m.mended = true
 	m.mu.Unlock()
 	close(m.calm)
-	for _, n := range m.running() {
+	for _, n := range m.nodes {
+		if n.stream() == nil && n.opening == nil {
+			continue
+		}
 		n.disk.failed() // or not, and then it does not any more
 		n.disk.SetLimit(-1)
+		n.disk.heal()
 	}
 	m.bury()
 	m.mendNet()
@@ -30,10 +34,9 @@ func (m *sim) mend() {
 		n.busy.Store(0)
 		n.hangs.Store(0)
 		n.frozen.Store(0)
-		if n.member && n.stream() == nil {
-			m.start(n)
-		}
+		n.hung.Store(0)
 	}
+	m.startMembers()
 	// What was asked for while links were cut may still come: a purge, a change of the
 	// members. It comes as soon as the nodes have found each other again.
 	time.Sleep(15 * time.Second)
@@ -51,12 +54,23 @@ func (m *sim) mend() {
 	m.verify()
 }
 
+// startMembers starts the members that do not run.
+func (m *sim) startMembers() {
+	for _, n := range m.nodes {
+		if n.member && n.stream() == nil && n.opening == nil {
+			m.start(n)
+		}
+	}
+}
+
 // agree tells what is missing until all members have the whole script and the
 // same state.
 func (m *sim) agree() string {
 	m.mu.Lock()
 	finished := m.finished
 	m.mu.Unlock()
+	m.bury()
+	m.startMembers()
 	for _, n := range m.nodes {
 		s := n.stream()
 		if s == nil || s.Err() == nil {
@@ -79,6 +93,9 @@ func (m *sim) agree() string {
 		if !n.member {
 			continue
 		}
+		if n.stream() == nil {
+			return m.describe(n.name + " does not run")
+		}
 		if n.stream().node.Status().Installing != nil {
 			return m.describe(n.name + " is installing")
 		}
@@ -91,8 +108,26 @@ func (m *sim) agree() string {
 		} else if !slices.Equal(got, want) {
 			return m.describe(fmt.Sprintf("the states of %s and %s differ:\n%s\n%s", first.name, n.name, want, got))
 		}
+		if a, b := membersOf(first.stream()), membersOf(n.stream()); !slices.Equal(a, b) {
+			return m.describe(fmt.Sprintf("the members of %s and %s differ:\n%+v\n%+v", first.name, n.name, a, b))
+		}
+		if err := n.stream().node.CheckMembers(); err != nil {
+			return m.describe(fmt.Sprintf("%s: %v", n.name, err))
+		}
 	}
 	return ""
+}
+
+// checkMembers looks, when nothing has to agree yet, whether Raft on a node counts with the members that
+// it should.
+func (m *sim) checkMembers(n *simNode) {
+	if s := n.stream(); s != nil {
+		m.wg.Go(func() { // applying may hang
+			if err := s.node.CheckMembers(); err != nil && !errors.Is(err, cluster.ErrClosed) && n.alive.Load() {
+				m.t.Errorf("seed %d: %s: %v", m.seed, n.name, err)
+			}
+		})
+	}
 }
 
 // noteRemoved takes note of removals that were done though nobody answered the

@@ -22,6 +22,18 @@ type simDisk struct {
 	left  int             // operations until power fails; 0: it does not
 	fail  func() *vfs.Mem // returns what is on the disk then
 	image *vfs.Mem        // that; nil: it has not failed
+	fault simFault
+	// struck is when a fault came after which the process has to end, in nanoseconds since 1970; 0: none did.
+	struck int64
+}
+
+// simFault is a call of the disk that fails.
+type simFault struct {
+	op    vfs.Op
+	after int    // so many before it do not
+	on    string // what is in the file's name
+	err   error  // nil: none fails
+	spent bool   // it has come
 }
 
 // arm lets power fail before the nth operation from now on.
@@ -41,6 +53,38 @@ func (d *simDisk) failed() *vfs.Mem {
 	return d.image
 }
 
+// spoil lets a call of the disk fail, unless one is to fail already.
+func (d *simDisk) spoil(f simFault) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.fault.err == nil {
+		d.fault = f
+	}
+}
+
+// heal takes back a fault that has not come.
+func (d *simDisk) heal() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.fault.spent {
+		d.fault = simFault{}
+	}
+}
+
+// spoiled tells whether an error is of the fault that has come. Who cannot wait for room hides what it is.
+func (d *simDisk) spoiled(err error) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return err != nil && d.fault.spent && strings.Contains(err.Error(), d.fault.err.Error())
+}
+
+// mustEnd tells since when the process must not go on; 0: it may.
+func (d *simDisk) mustEnd() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.struck
+}
+
 // op comes before each operation.
 func (d *simDisk) op() {
 	d.mu.Lock()
@@ -50,6 +94,25 @@ func (d *simDisk) op() {
 	}
 	if d.left--; d.left == 0 {
 		d.image = d.fail()
+	}
+}
+
+// call comes right before a call of the disk.
+func (d *simDisk) call(op vfs.Op, name string) {
+	d.op()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f := &d.fault
+	if f.err == nil || f.spent || f.op != op || !strings.Contains(name, f.on) {
+		return
+	}
+	if f.after--; f.after >= 0 {
+		return
+	}
+	f.spent = true
+	d.Fail(op, 1, f.err)
+	if op == vfs.OpSync && strings.HasSuffix(name, ".seg") || strings.HasSuffix(name, "hardstate") {
+		d.struck = time.Now().UnixNano()
 	}
 }
 
@@ -70,7 +133,7 @@ func (d *simDisk) fill(room int64) {
 }
 
 func (d *simDisk) Create(name string) (vfs.File, error) {
-	d.op()
+	d.call(vfs.OpCreate, name)
 	f, err := d.Mem.Create(name)
 	return d.file(f, name, err)
 }
@@ -86,17 +149,17 @@ func (d *simDisk) OpenWrite(name string) (vfs.File, error) {
 }
 
 func (d *simDisk) Remove(name string) error {
-	d.op()
+	d.call(vfs.OpRemove, name)
 	return d.Mem.Remove(name)
 }
 
 func (d *simDisk) Rename(from, to string) error {
-	d.op()
+	d.call(vfs.OpRename, from)
 	return d.Mem.Rename(from, to)
 }
 
 func (d *simDisk) SyncDir(dir string) error {
-	d.op()
+	d.call(vfs.OpSyncDir, dir)
 	return d.Mem.SyncDir(dir)
 }
 
@@ -104,43 +167,44 @@ func (d *simDisk) file(f vfs.File, name string, err error) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &simFile{File: f, d: d, log: strings.Contains(filepath.ToSlash(name), "/log/")}, nil
+	return &simFile{File: f, d: d, name: name, log: strings.Contains(filepath.ToSlash(name), "/log/")}, nil
 }
 
 type simFile struct {
 	vfs.File
-	d   *simDisk
-	log bool
+	d    *simDisk
+	name string
+	log  bool
 }
 
 func (f *simFile) WriteAt(b []byte, off int64) (int, error) {
-	f.d.op()
+	f.d.call(vfs.OpWrite, f.name)
 	return f.File.WriteAt(b, off)
 }
 
 func (f *simFile) WritevAt(bufs [][]byte, off int64) (int, error) {
-	f.d.op()
+	f.d.call(vfs.OpWrite, f.name)
 	return f.File.WritevAt(bufs, off)
 }
 
 // SyncData takes its time for the log only: who syncs another file may hold a lock,
 // and virtual time stands still while anybody waits for one.
 func (f *simFile) SyncData() error {
-	f.d.op()
 	if f.log {
-		f.d.wait()
 		f.d.op()
+		f.d.wait()
 	}
+	f.d.call(vfs.OpSync, f.name)
 	return f.File.SyncData()
 }
 
 func (f *simFile) Sync() error {
-	f.d.op()
+	f.d.call(vfs.OpSync, f.name)
 	return f.File.Sync()
 }
 
 func (f *simFile) Truncate(size int64) error {
-	f.d.op()
+	f.d.call(vfs.OpTruncate, f.name)
 	return f.File.Truncate(size)
 }
 

@@ -12,7 +12,7 @@ import (
 	"syscall"
 )
 
-// Mem is a filesystem in memory that fails on demand: see Fail, SetLimit, Flip and Crash. It is for tests.
+// Mem is a filesystem in memory that fails on demand: see Fail, SetLimit, Flip, Crash and Kill. It is for tests.
 //
 // It keeps two states of every file and folder: the live one, which reads show, and the durable one, together with the changes
 // that lead from the second to the first and have not been synced. Folders made by MkdirAll are durable at once.

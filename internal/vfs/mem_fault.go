@@ -234,3 +234,36 @@ func (c *crash) tear(b []byte, ch change) []byte {
 	}
 	return b
 }
+
+// Kill returns the filesystem as the next process finds it when this one is killed now: all that was written is there, and what
+// was not synced is still to be. m itself goes on unharmed; what it does from now on the new filesystem does not see. That one
+// has no locks, no faults and no limit.
+func (m *Mem) Kill(seed uint64) *Mem {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	nodes := map[*inode]*inode{nil: nil} // a removal points to none
+	clone := func(n *inode) *inode {
+		if c, done := nodes[n]; done {
+			return c
+		}
+		c := &inode{live: slices.Clone(n.live), durable: slices.Clone(n.durable), pending: slices.Clone(n.pending)} // the data of a change is never written to again
+		nodes[n] = c
+		return c
+	}
+	out := NewMem(seed)
+	for name, d := range m.dirs {
+		o := newMemDir()
+		for file, n := range d.live {
+			o.live[file] = clone(n)
+		}
+		for file, n := range d.durable {
+			o.durable[file] = clone(n)
+		}
+		for _, c := range d.pending {
+			c.node = clone(c.node)
+			o.pending = append(o.pending, c)
+		}
+		out.dirs[name] = o
+	}
+	return out
+}
