@@ -111,7 +111,7 @@ func (d *simDisk) call(op vfs.Op, name string) {
 	}
 	f.spent = true
 	d.Fail(op, 1, f.err)
-	if op == vfs.OpSync && strings.HasSuffix(name, ".seg") || strings.HasSuffix(name, "hardstate") {
+	if strings.HasSuffix(name, "hardstate") {
 		d.struck = time.Now().UnixNano()
 	}
 }
@@ -195,7 +195,13 @@ func (f *simFile) SyncData() error {
 		f.d.wait()
 	}
 	f.d.call(vfs.OpSync, f.name)
-	return f.File.SyncData()
+	err := f.File.SyncData()
+	if f.log && err != nil { // of a segment that is begun Sync is called
+		f.d.mu.Lock()
+		f.d.struck = time.Now().UnixNano()
+		f.d.mu.Unlock()
+	}
+	return err
 }
 
 func (f *simFile) Sync() error {
