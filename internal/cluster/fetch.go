@@ -43,8 +43,10 @@ type fetchRequest struct {
 	Last     uint64 `json:"last"`
 	LastTerm uint64 `json:"last_term"`
 	Applied  uint64 `json:"applied"`
-	// To is the last entry that it wants.
-	To uint64 `json:"to"`
+	// To is the last entry that it wants. ToTerm is its term, where the asker knows it to be
+	// committed, so that who has it may send all up to it without knowing that; 0: it does not.
+	To     uint64 `json:"to"`
+	ToTerm uint64 `json:"to_term,omitempty"`
 	// Exactly: begin with the entry after Applied, or not at all.
 	Exactly bool `json:"exactly,omitempty"`
 	// Latest: the asker has lost what it had; only who leads with a majority may
@@ -129,10 +131,17 @@ func (n *Node) latest(ctx context.Context, from uint64) (uint64, error) {
 	return applied, nil
 }
 
+// agrees tells whether this node's log has an entry of that index and term, and so is the same
+// up to it as any other that has.
+func (n *Node) agrees(index, term uint64) bool {
+	own, err := n.segments.Term(index)
+	return err == nil && own == term
+}
+
 // answerFetch decides where to begin.
 func (n *Node) answerFetch(req fetchRequest) fetchAnswer {
 	applied := n.applied.Load()
-	if applied < req.To {
+	if applied < req.To && !n.agrees(req.To, req.ToTerm) {
 		return fetchAnswer{Error: fmt.Sprintf("this node has applied entry %d only", applied)}
 	}
 	if n.installing.Load() {
@@ -345,7 +354,7 @@ func (i *installer) fetch(ctx context.Context, m Member, job checkpoint) error {
 	// Raft lets applying wait behind what is known to be committed.
 	applied := n.applied.Load()
 	committed, _ := n.hard.committed()
-	req := fetchRequest{Last: last, LastTerm: term, Applied: max(applied, min(committed, last)), To: job.index}
+	req := fetchRequest{Last: last, LastTerm: term, Applied: max(applied, min(committed, last)), To: job.index, ToTerm: job.term}
 	if i.replaced {
 		req.Applied = last
 	}

@@ -150,3 +150,31 @@ func TestRecoverWhileMending(t *testing.T) {
 	}
 	lost.close()
 }
+
+// TestFetchBeyondApplied: a node that has the entry which the asker knows to be committed sends all up to it,
+// though it does not know so much itself; nobody else may be left who does.
+func TestFetchBeyondApplied(t *testing.T) {
+	g := newGroup(t, "n1", "n2", "n3").start()
+	for i := range 5 {
+		g.propose(numbered(i, 100))
+	}
+	g.converge(5)
+	n := g.others(g.leader())[0].node
+	last := n.segments.LastIndex()
+	term, err := n.segments.Term(last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.endTurns(); err != nil {
+		t.Fatal(err)
+	}
+	n.applied.Store(last - 2) // as behind a start
+	for _, c := range []struct {
+		term uint64
+		ok   bool
+	}{{0, false}, {term, true}, {term + 1, false}} {
+		if a := n.answerFetch(fetchRequest{Last: 1, LastTerm: 1, Applied: 1, To: last, ToTerm: c.term}); (a.Error == "") != c.ok {
+			t.Errorf("term %d: %+v", c.term, a)
+		}
+	}
+}
