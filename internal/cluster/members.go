@@ -128,19 +128,18 @@ func (n *Node) Members() []MemberStatus {
 // nothing to compare: Raft has its members already.
 func (n *Node) CheckMembers() error {
 	return n.inApplier(func(a *applier) error {
-		var counted, says []uint64
+		var wrong error
 		n.call(func() {
 			if a.last.index < n.restored || n.installing.Load() {
 				return
 			}
-			conf := n.raw.Status().Config
-			counted, says = slices.Sorted(maps.Keys(conf.Voters.IDs())), slices.Sorted(slices.Values(a.group.conf.GetVoters()))
-			counted, says = append(counted, slices.Sorted(maps.Keys(conf.Learners))...), append(says, slices.Sorted(slices.Values(a.group.conf.GetLearners()))...)
+			conf, want := n.raw.Status().Config, a.group.conf
+			voters, learners := slices.Sorted(maps.Keys(conf.Voters.IDs())), slices.Sorted(maps.Keys(conf.Learners))
+			if !slices.Equal(voters, slices.Sorted(slices.Values(want.GetVoters()))) || !slices.Equal(learners, slices.Sorted(slices.Values(want.GetLearners()))) {
+				wrong = fmt.Errorf("the voters that Raft counts with are %x, learners %x; after entry %d they should be %x and %x", voters, learners, a.last.index, want.GetVoters(), want.GetLearners())
+			}
 		})
-		if !slices.Equal(counted, says) {
-			return fmt.Errorf("the voters and learners that Raft counts with are %x, after entry %d they should be %x", counted, a.last.index, says)
-		}
-		return nil
+		return wrong
 	})
 }
 

@@ -92,9 +92,10 @@ type sim struct {
 	acts    []simAct
 	busy    time.Duration // of some of the nodes: see simNode
 	hangs   int
-	kills   bool // not only power is lost
-	unsure  bool // some change of the members was not answered: it may still come
-	purges  bool // the beginning of the logs may be gone
+	kills   bool   // not only power is lost
+	unsure  bool   // some change of the members was not answered: it may still come
+	between func() // called once between adding a node and its promotion
+	purges  bool   // the beginning of the logs may be gone
 
 	calm chan struct{} // closed when nothing happens any more
 	stop chan struct{} // the source's end

@@ -178,10 +178,18 @@ func (m *sim) missChanges(n *simNode) {
 	for range m.rng.IntN(4) {
 		change()
 	}
-	m.cutOff(n)
-	for range m.rng.IntN(4) {
+	if m.rng.IntN(2) == 0 {
+		m.cutOff(n)
+	} else {
+		m.between = func() { // it has the one change, and not the other
+			time.Sleep(upTo(m.rng, 200*time.Millisecond))
+			m.cutOff(n)
+		}
+	}
+	for range 1 + m.rng.IntN(3) {
 		change()
 	}
+	m.between = nil
 	time.Sleep(upTo(m.rng, 2*simStep))
 	m.mendNet()
 	time.Sleep(upTo(m.rng, 500*time.Millisecond))
@@ -333,6 +341,10 @@ func (m *sim) changeMembers(through *simNode) {
 	err := m.try(func(ctx context.Context) error { return c.Add(ctx, n.name, n.name) })
 	if err == nil && through.alive.Load() {
 		n.member = true
+		if m.between != nil {
+			m.between()
+			m.between = nil
+		}
 		err = m.try(func(ctx context.Context) error { return c.Promote(ctx, n.name) })
 	}
 	m.unsure = m.unsure || err != nil || !through.alive.Load()

@@ -201,6 +201,32 @@ func TestCrashLosesWhatIsNotSynced(t *testing.T) {
 	}
 }
 
+// TestKillKeepsWhatWasWritten: the next process sees it, and loses it when power fails before it is synced; what
+// the killed one does from then on, with the files that it has open, it does not see.
+func TestKillKeepsWhatWasWritten(t *testing.T) {
+	m := NewMem(1)
+	must(t, m.MkdirAll("d"))
+	f := create(t, m, "d/f", "synced")
+	must(t, f.Sync(), m.SyncDir("d"))
+	_, err := f.WriteAt([]byte("lost"), 0)
+	must(t, err, m.Rename("d/f", "d/g"))
+	next := m.Kill(1)
+	_, err = f.WriteAt([]byte("late"), 0)
+	must(t, err, f.Sync(), m.Remove("d/g"), m.SyncDir("d"))
+	if got := content(t, next, "d/g"); got != "losted" {
+		t.Errorf("the next process: got %q, want losted", got)
+	}
+	lost := next.Crash(0)
+	if got, name := content(t, lost, "d/f"), content(t, lost, "d/g"); got != "synced" || name != "none" {
+		t.Errorf("after power loss: got %q and %q, want synced and none", got, name)
+	}
+	g, err := next.OpenWrite("d/g")
+	must(t, err, g.Sync(), next.SyncDir("d"))
+	if got := content(t, next.Crash(0), "d/g"); got != "losted" {
+		t.Errorf("synced by the next process: got %q, want losted", got)
+	}
+}
+
 // TestCrashIsSeededAndVaried: the same seed gives the same outcome, and among many there are all kinds of loss.
 func TestCrashIsSeededAndVaried(t *testing.T) {
 	m := NewMem(1)
