@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -396,6 +397,44 @@ func TestHardStateDamaged(t *testing.T) {
 			t.Errorf("slot %d is damaged: term %d, vote %d", slot, got.term, got.vote)
 		}
 		_ = got.close()
+	}
+}
+
+// TestHardStateNotSynced: a vote whose sync has failed is in memory, where the next start reads it, and no
+// sync tells that it is not on disk.
+func TestHardStateNotSynced(t *testing.T) {
+	fs := vfs.NewMem(1)
+	if err := fs.MkdirAll("d"); err != nil {
+		t.Fatal(err)
+	}
+	h, err := openHardState(fs, "d", "d/hs", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.init(2, 0); err != nil {
+		t.Fatal(err)
+	}
+	vote := &pb.Message{Term: new(uint64(3)), Vote: new(uint64(7))}
+	fs.Fail(vfs.OpSync, 1, syscall.EIO)
+	if err := h.promise(vote); !errors.Is(err, syscall.EIO) {
+		t.Fatal(err)
+	}
+	_ = h.close()
+	for _, disk := range []*vfs.Mem{fs, nil} { // the next process, and the one behind a power loss
+		if disk == nil {
+			disk = fs.Crash(0)
+		}
+		h, err := openHardState(disk, "d", "d/hs", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.promise(vote); err != nil { // Raft has it given again
+			t.Fatal(err)
+		}
+		if h.term != 3 || h.vote != 7 {
+			t.Errorf("term %d, vote %d", h.term, h.vote)
+		}
+		_ = h.close()
 	}
 }
 
