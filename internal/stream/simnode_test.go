@@ -127,7 +127,13 @@ func (m *sim) start(n *simNode) {
 		n.mu.Unlock()
 	}
 	if !n.lost {
-		if open(); n.noStart != nil {
+		// One that waits for its peers though it has lost nothing must not wait for ever.
+		interrupt := make(chan struct{})
+		cfg.Interrupt = interrupt
+		late := time.AfterFunc(10*time.Minute, func() { close(interrupt) })
+		open()
+		late.Stop()
+		if n.noStart != nil {
 			m.notStarted(n)
 		}
 		return
@@ -176,7 +182,7 @@ func (m *sim) opened(n *simNode) {
 		m.notStarted(n)
 		return
 	}
-	n.lost = false
+	n.lost = n.disk.failed() != nil // it has opened a folder that was gone by then
 }
 
 // armPower lets a node lose power before one of its next operations on the disk.
